@@ -1,0 +1,1 @@
+"""Who may do what: users, tokens, the policy door, the audit line."""

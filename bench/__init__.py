@@ -1,0 +1,1 @@
+"""What it costs to have vmmanager between a person and libvirt: `python -m bench --help`."""

@@ -1,0 +1,1 @@
+"""The ground floor: no app imports, no hypervisor words."""

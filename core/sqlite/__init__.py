@@ -1,0 +1,1 @@
+"""Our SQLite backend for Django: `base`."""

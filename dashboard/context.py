@@ -1,0 +1,86 @@
+"""What the shell of every page needs: looks from cookies, counts for the navigation. Counted only if a template asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Count
+from django.utils.functional import SimpleLazyObject
+
+from accounts.answers import wants_page
+from events import log
+from hosts.choices import LinkState
+from hosts.models import Host, Hypervisor
+from operations.actions import READING
+from operations.choices import OPEN
+from operations.models import Operation
+from vms.grammar import needs_a_look
+from vms.models import VM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest, HttpResponse
+
+THEMES = frozenset({"light", "dark"})
+DENSITIES = frozenset({"compact", "roomy"})
+"""What the cookies may say; anything else is as good as none, and never reaches the page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nav:
+    """The counts beside the links of the navigation."""
+
+    guests: int
+    stale: int
+    attention: int
+    hosts: int
+    operations: int
+    seq: int
+    views: tuple[Any, ...] = ()
+
+
+class SeqMiddleware:
+    """Notes how far the event log reached *before* a page reads its data.
+
+    The page follows the log from there. Read afterwards, an event between data and reading would be on neither side.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """One request."""
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_view: object) -> None:
+        """After the policy: only pages for people who are signed in ask."""
+        if request.method == "GET" and getattr(request, "actor", None) is not None and wants_page(request):
+            request.events_seq = log.last_seq()  # type: ignore[attr-defined]
+
+
+def shell(request: HttpRequest) -> dict[str, Any]:
+    """`theme`, `density`, `nav`."""
+    theme, density = request.COOKIES.get("theme"), request.COOKIES.get("density")
+    return {
+        "theme": theme if theme in THEMES else "",
+        "density": density if density in DENSITIES else "",
+        "nav": SimpleLazyObject(lambda: count(request)) if getattr(request, "actor", None) is not None else None,
+    }
+
+
+def count(request: HttpRequest) -> Nav:
+    """Four queries, a fifth where the page did not pass `SeqMiddleware`. Guests are counted out of one index, `vm_fleet`."""
+    seq = getattr(request, "events_seq", None)
+    away = set(Hypervisor.objects.exclude(state=LinkState.ONLINE).values_list("pk", flat=True))
+    present = VM.objects.filter(gone_at=None).order_by().values_list("hypervisor")
+    guests = list(present.annotate(number=Count("*"), attention=Count("state", filter=needs_a_look())))
+    return Nav(
+        guests=sum(number for _, number, _ in guests),
+        stale=sum(number for hypervisor, number, _ in guests if hypervisor in away),
+        attention=sum(attention for *_, attention in guests),
+        hosts=Host.objects.count(),
+        operations=Operation.objects.filter(state__in=OPEN, parent=None).exclude(target__startswith=READING).count(),
+        seq=log.last_seq() if seq is None else seq,
+    )

@@ -1,0 +1,103 @@
+"""What the command palette finds: guests and hosts with what may be done to them. Bounded, and five queries for any fleet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db.models import Prefetch, Q
+from django.db.models.functions import Lower
+
+from accounts.policy import visible
+from core.errors import BadInput
+from hosts.models import Host, Hypervisor
+from vms.consoles import console_action
+from vms.models import VM, VMNic
+from vms.rows import address_text, labels
+from vms.selectors import vm_list
+from vms.services import vm_actions
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from accounts.actor import Actor
+
+LOCAL_MAX: Final = 300
+"""So many guests are sent whole, and matched letter by letter in the browser; of more, those that a search finds."""
+FOUND_MAX: Final = 40
+HOSTS_MAX: Final = 200
+
+
+def palette(by: Actor, q: str = "") -> dict[str, Any]:
+    """`{"items": [{kind, id, name, state, sub, url, also, actions}], "complete": bool}`.
+
+    Args:
+        by: The caller.
+        q: What was typed; a verb at its begin ("start web") is not searched for.
+    """
+    complete = vm_list(by)[: LOCAL_MAX + 1].count() <= LOCAL_MAX
+    guests = _found(by, q) if q and not complete else _guests(vm_list(by), LOCAL_MAX if complete else FOUND_MAX)
+    hosts = visible(by, Host.objects.all()).order_by(Lower("name"))
+    if q and not complete:
+        hosts = hosts.filter(Q(name__icontains=q) | Q(hostname__icontains=q))
+    return {
+        "items": [_guest(vm, by) for vm in guests] + [_host(host) for host in hosts[:HOSTS_MAX]],
+        "complete": complete,
+    }
+
+
+def _guests(rows: QuerySet[VM], limit: int) -> list[VM]:
+    hypervisors = Hypervisor.objects.select_related("host").defer("credentials")
+    nics = VMNic.objects.only("vm_id", "mac")
+    whole = rows.defer("description").prefetch_related(
+        Prefetch("hypervisor", queryset=hypervisors), Prefetch("interfaces", queryset=nics)
+    )
+    return list(whole.order_by(Lower("name"), "pk")[:limit])
+
+
+def _found(by: Actor, q: str) -> list[VM]:
+    words = q.split()
+    verbs = [label.lower().split() for label in labels().values()] + [["console"]]
+    for length in (2, 1):
+        begun = [word.lower() for word in words[:length]]
+        if len(words) > length and any(
+            verb[: length - 1] == begun[:-1] and len(verb) >= length and verb[length - 1].startswith(begun[-1])
+            for verb in verbs
+        ):
+            words = words[length:]
+            break
+    try:
+        return _guests(vm_list(by, q=" ".join(words)), FOUND_MAX)
+    except BadInput:
+        return []
+
+
+def _guest(vm: VM, by: Actor) -> dict[str, Any]:
+    host = vm.hypervisor.host.name
+    actions = {
+        name: {"allowed": one["allowed"], "reason": one["reason"]}
+        for name, one in {**vm_actions(vm, by=by), "console": console_action(vm, by=by)}.items()
+        if name not in ("autostart", "delete") and one.get("code") != "unsupported"
+    }
+    also = [vm.uuid, str(vm.pk), *(nic.mac for nic in vm.interfaces.all()), *map(address_text, vm.addresses), vm.title]
+    return {
+        "kind": "vm",
+        "id": str(vm.pk),
+        "name": vm.name,
+        "state": vm.state,
+        "sub": f"{vm.hypervisor.driver}, {host}",
+        "url": f"/vms/{vm.pk}",
+        "also": " ".join(text for text in (*also, *vm.tags) if text),
+        "actions": actions,
+    }
+
+
+def _host(host: Host) -> dict[str, Any]:
+    return {
+        "kind": "host",
+        "id": str(host.pk),
+        "name": host.name,
+        "state": host.state,
+        "sub": host.hostname,
+        "url": f"/hosts/{host.pk}",
+        "also": " ".join(text for text in (host.host_uuid, str(host.pk), *host.tags) if text),
+    }

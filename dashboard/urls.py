@@ -1,0 +1,18 @@
+"""URLs of pages over several nouns."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from dashboard import problems, views
+
+urlpatterns = [
+    path("", views.overview, name="overview"),
+    path("overview/fleet", views.fleet_part, name="overview-fleet"),
+    path("overview/attention", views.attention_part, name="overview-attention"),
+    path("overview/capacity", views.capacity_part, name="overview-capacity"),
+    path("problems", problems.problem_list, name="problems"),
+    path("problems/<slug:code>", problems.problem_page, name="problem"),
+    path("nav.json", views.nav_counts, name="nav-counts"),
+    path("palette.json", views.palette_items, name="palette"),
+]

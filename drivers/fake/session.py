@@ -1,0 +1,258 @@
+"""Driver and session of the in-memory hypervisor: each verb is a call over an imaginary wire to a `FakeWorld`."""
+# ruff: noqa: D102 - what the verbs do stands in `drivers.base`
+
+from __future__ import annotations
+
+import functools
+import uuid as uuids
+from typing import TYPE_CHECKING, ClassVar, Concatenate, ParamSpec, TypeVar
+
+from drivers.base import Driver, Session
+from drivers.errors import DriverError, NotFound, Unreachable
+from drivers.fake.world import NAMESPACE, SCHEME, world
+from drivers.types import (
+    Endpoint,
+    Feature,
+    GuestEvent,
+    GuestInfo,
+    GuestRef,
+    GuestState,
+    GuestStats,
+    HostInfo,
+    HostStats,
+    Support,
+    Technique,
+    VirtualizationType,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from drivers.fake.console import FakeConsole
+    from drivers.fake.world import FakeWorld
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+_FEATURES = frozenset(
+    {
+        Feature.START,
+        Feature.SHUTDOWN,
+        Feature.REBOOT,
+        Feature.RESET,
+        Feature.FORCE_OFF,
+        Feature.SUSPEND,
+        Feature.RESUME,
+        Feature.MANAGED_SAVE,
+        Feature.DISCARD_MANAGED_SAVE,
+        Feature.AUTOSTART,
+        Feature.DEFINE,
+        Feature.UNDEFINE,
+        Feature.XML,
+        Feature.CONSOLE_SERIAL,
+        Feature.METRICS_CPU,
+        Feature.METRICS_MEMORY,
+        Feature.METRICS_DISK,
+        Feature.METRICS_NETWORK,
+        Feature.EVENTS,
+    }
+)
+
+
+class FakeDriver(Driver):
+    """The in-memory hypervisor (`fake:///name`)."""
+
+    kind = "fake"
+    label = "In memory"
+    schemes = ("fake",)
+    transports = ("",)
+    features: ClassVar[frozenset[Feature]] = _FEATURES
+    reasons: ClassVar[Mapping[Feature, str]] = {
+        feature: "The in-memory hypervisor has nothing of the kind." for feature in Feature if feature not in _FEATURES
+    }
+
+    def open(self, endpoint: Endpoint) -> FakeSession:
+        """Connect to the world named by the URI; a new, empty world when there is none of that name."""
+        if not endpoint.uri.startswith(SCHEME):
+            raise Unreachable(f"{endpoint.uri} is not an in-memory hypervisor.")
+        place = world(endpoint.uri.removeprefix(SCHEME))
+        place.enter("open", None)
+        session = FakeSession(endpoint, place)
+        place.attach(session)
+        return session
+
+
+def _verb(method: Callable[Concatenate[FakeSession, _P], _R]) -> Callable[Concatenate[FakeSession, _P], _R]:
+    """Make a session's method a call over the wire: counted, and subject to the world's faults."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def call(self: FakeSession, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        place = self.world
+        try:
+            place.enter(name, self)
+            return place.answer(name, method(self, *args, **kwargs))
+        finally:
+            place.leave(self)
+
+    return call
+
+
+class FakeSession(Session):
+    """One connection to a world.
+
+    Attributes:
+        broken: Why it is closed, "" while it stands.
+        under_way: Verbs that have not returned yet.
+    """
+
+    def __init__(self, endpoint: Endpoint, place: FakeWorld) -> None:
+        self.endpoint = endpoint
+        self.world = place
+        self.broken = ""
+        self.under_way = 0
+        self.sinks: list[Callable[[GuestEvent], None]] = []
+        self._on_close: list[Callable[[str], None]] = []
+
+    @_verb
+    def host_info(self) -> HostInfo:
+        """A made-up host, the same each time."""
+        stats = self.world.host_stats()
+        return HostInfo(
+            hostname=f"{self.world.name}.fake",
+            host_uuid=str(uuids.uuid5(NAMESPACE, self.world.name)),
+            cpu_count=stats.cpu_count,
+            cpu_model="Imaginary 8000",
+            cpu_architecture="x86_64",
+            memory_total_bytes=stats.memory_total_bytes or 0,
+            memory_free_bytes=stats.memory_free_bytes or 0,
+            kernel="6.1.0-fake",
+            nested_virtualization=False,
+            hypervisor_version="In memory 1.0",
+            library_version="1.0",
+            virtualization_type=VirtualizationType.HYBRID,
+            techniques=(Technique.EMULATION,),
+        )
+
+    def capabilities(self) -> Mapping[Feature, Support]:
+        """What the driver declares; no round trip."""
+        return {
+            feature: Support(supported=feature in FakeDriver.features, reason=FakeDriver.reasons.get(feature, ""))
+            for feature in Feature
+        }
+
+    @_verb
+    def guests(self) -> Sequence[GuestInfo]:
+        return self.world.infos()
+
+    @_verb
+    def guest(self, ref: GuestRef) -> GuestInfo:
+        return self.world.info(ref)
+
+    @_verb
+    def guest_state(self, ref: GuestRef) -> tuple[GuestState, str]:
+        info = self.world.info(ref)
+        return info.state, info.state_reason
+
+    @_verb
+    def guest_or_none(self, ref: GuestRef) -> GuestInfo | None:
+        try:
+            return self.world.info(ref)
+        except NotFound:
+            return None
+
+    @_verb
+    def definition(self, ref: GuestRef) -> str:
+        return self.world.definition(ref)
+
+    @_verb
+    def define(self, xml: str) -> GuestInfo:
+        return self.world.define(xml)
+
+    @_verb
+    def start(self, ref: GuestRef) -> None:
+        self.world.do_start(ref)
+
+    @_verb
+    def shutdown(self, ref: GuestRef) -> None:
+        self.world.do_shutdown(ref)
+
+    @_verb
+    def reboot(self, ref: GuestRef) -> None:
+        self.world.do_reboot(ref)
+
+    @_verb
+    def reset(self, ref: GuestRef) -> None:
+        self.world.do_reset(ref)
+
+    @_verb
+    def force_off(self, ref: GuestRef) -> None:
+        self.world.do_force_off(ref)
+
+    @_verb
+    def suspend(self, ref: GuestRef) -> None:
+        self.world.do_suspend(ref)
+
+    @_verb
+    def resume(self, ref: GuestRef) -> None:
+        self.world.do_resume(ref)
+
+    @_verb
+    def managed_save(self, ref: GuestRef) -> None:
+        self.world.do_managed_save(ref)
+
+    @_verb
+    def discard_managed_save(self, ref: GuestRef) -> None:
+        self.world.do_discard_managed_save(ref)
+
+    @_verb
+    def set_autostart(self, ref: GuestRef, *, enabled: bool) -> None:
+        self.world.do_set_autostart(ref, enabled=enabled)
+
+    @_verb
+    def undefine(self, ref: GuestRef) -> None:
+        self.world.do_undefine(ref)
+
+    @_verb
+    def stats(self) -> Sequence[GuestStats]:
+        return self.world.stats()
+
+    @_verb
+    def host_stats(self) -> HostStats:
+        return self.world.host_stats()
+
+    @_verb
+    def subscribe(self, sink: Callable[[GuestEvent], None]) -> None:
+        """News comes in the thread that causes it."""
+        self.sinks.append(sink)
+
+    @_verb
+    def open_console(self, ref: GuestRef, kind: str, *, take_over: bool = False) -> FakeConsole:
+        if kind != "serial":
+            raise self.unsupported(Feature(f"console.{kind}"))
+        return self.world.open_console(ref, take_over=take_over)
+
+    def alive(self) -> bool:
+        return not self.broken
+
+    def on_close(self, callback: Callable[[str], None]) -> None:
+        self._on_close.append(callback)
+        if self.broken:
+            self.lost(self.broken)
+
+    def close(self) -> None:
+        """Hangs while the world is frozen, as libvirt's does."""
+        try:
+            self.world.enter("close", self)
+        except DriverError:
+            pass  # whatever stood in its way, the connection is given up
+        finally:
+            self.world.leave(self)
+            self.world.detach(self)
+
+    def lost(self, reason: str) -> None:
+        """Fire the close callbacks, once."""
+        callbacks, self._on_close = self._on_close, []
+        for callback in callbacks:
+            callback(reason)

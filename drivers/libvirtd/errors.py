@@ -1,0 +1,300 @@
+"""Libvirt's numbers become our errors: the only place that knows them. `with translate(...)` stands around every verb."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import libvirt
+
+from drivers import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table. The first line that fits wins.
+
+    Attributes:
+        code: libvirt's error code; None fits any.
+        error: What it becomes.
+        why: The evidence for this line.
+        domains: Parts of libvirt it must come from; empty fits any.
+        text: Lower-case words, one of which the message must contain; empty fits any.
+        say: The sentence for a person; "" takes libvirt's own.
+    """
+
+    code: int | None
+    error: type[errors.DriverError]
+    why: str
+    domains: frozenset[int] = frozenset()
+    text: tuple[str, ...] = ()
+    say: str = ""
+
+    def fits(self, code: int | None, domain: int | None, message: str) -> bool:
+        """Whether this line is about that error. `message` is lower case."""
+        return (
+            (self.code is None or self.code == code)
+            and (not self.domains or domain in self.domains)
+            and (not self.text or any(part in message for part in self.text))
+        )
+
+
+WIRE = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
+SSH = frozenset({libvirt.VIR_FROM_SSH, libvirt.VIR_FROM_LIBSSH})
+
+TABLE: tuple[Row, ...] = (
+    # -- texts that overrule the number -----------------------------------------------------------------------------
+    Row(
+        None,
+        errors.NoSpace,
+        "ENOSPC arrives as SYSTEM_ERROR, OPERATION_FAILED or INTERNAL_ERROR, by driver",
+        text=("no space left on device", "disk quota exceeded"),
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_FAILED,
+        errors.ConsoleBusy,
+        "measured: the second openConsole without FORCE",
+        text=("active console session exists",),
+        say="Somebody else holds this console; take it over, or wait until it is free.",
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_TIMEOUT,
+        errors.Busy,
+        "measured: a running job holds the state change lock, each modifying call waits 30 s for it",
+        text=("cannot acquire state change lock",),
+        say="The guest is busy with another job (a migration, a backup, a hung disk); try again when it has ended.",
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_FAILED,
+        errors.AlreadyExists,
+        "qemu, lxc and test: defineXML of a name that another UUID has",
+        text=(
+            "already exists with uuid",
+            "already exists",
+        ),
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_FAILED,
+        errors.AlreadyExists,
+        "virDomainObjListAdd: the UUID is taken by another name",
+        text=("is already defined with uuid",),
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.WrongState,
+        "measured: the test driver's suspend, resume and create say so by INTERNAL_ERROR",
+        text=("already running", "not running", "not paused"),
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.NotFound,
+        "openConsole of a guest that has no pty: the name of the device is null",
+        text=("cannot find character device", "cannot find console device", "is not using a pty"),
+        say="This guest has no serial console that can be opened; add <console type='pty'/> to its definition.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INVALID_ARG,
+        errors.Unsupported,
+        "a driver refuses a flag that it does not know",
+        text=("unsupported flags",),
+    ),
+    Row(
+        libvirt.VIR_ERR_INVALID_ARG,
+        errors.NotFound,
+        "measured: interfaceStats and blockStats of a device that went",
+        text=("is not a known interface", "invalid path"),
+    ),
+    Row(
+        libvirt.VIR_ERR_RPC,
+        errors.ConsoleBusy,
+        "measured: what a console's stream says when another client opens it with FORCE",
+        domains=frozenset({libvirt.VIR_FROM_STREAMS}),
+        text=("stream had i/o failure",),
+        say="Somebody else took this console over.",
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_INVALID,
+        errors.NotFound,
+        "measured: screenshot of a guest without graphics",
+        text=("no screens to take screenshot from",),
+        say="This guest has no screen.",
+    ),
+    # -- authentication: libvirt calls a broken handshake AUTH_FAILED (measured), which is no wrong password ---------
+    Row(
+        libvirt.VIR_ERR_AUTH_FAILED,
+        errors.AuthFailed,
+        "the certificate was read and refused",
+        text=("certificate",),
+        say="The TLS certificates do not fit: the host's is not signed by the given CA, is for another name, or has expired; "
+        "or the host does not accept ours.",
+    ),
+    Row(
+        libvirt.VIR_ERR_AUTH_FAILED,
+        errors.Unreachable,
+        "measured: the relay before a dead daemon closes in the middle of the handshake",
+        text=("tls handshake", "non-properly terminated", "the tls connection", "tls session"),
+        say="The TLS handshake broke off: the host closed the connection. This does not say that the credentials are wrong.",
+    ),
+    Row(
+        None,
+        errors.AuthFailed,
+        "measured: our own certificate and the CA do not belong together, with another code each time",
+        domains=WIRE,
+        text=("failed validation", "certificate is not", "certificate hasn't", "certificate has expired"),
+        say="The TLS certificates do not fit together: the client's is not signed by the given CA, or has expired.",
+    ),
+    Row(
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        errors.AuthFailed,
+        "measured: pkipath names a folder without the CA, a file that cannot be read",
+        domains=WIRE,
+        text=("cannot read ca certificate", "cannot read certificate", "cannot read private key"),
+        say="The TLS certificates cannot be read; give the CA's and the client's certificate and key.",
+    ),
+    Row(
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        errors.Denied,
+        "the local socket's mode keeps this account out",
+        domains=WIRE,
+        text=("permission denied",),
+        say="This account may not use the hypervisor's socket; add it to the group `libvirt`, or run as root.",
+    ),
+    Row(
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        errors.AuthFailed,
+        "the ssh client's own words, on its stderr",
+        domains=WIRE,
+        text=("permission denied (", "host key verification failed", "no matching host key"),
+    ),
+    Row(libvirt.VIR_ERR_AUTH_FAILED, errors.AuthFailed, "SASL, polkit or ssh refused"),
+    Row(libvirt.VIR_ERR_AUTH_CANCELLED, errors.AuthFailed, "credentials were asked for and none given"),
+    Row(libvirt.VIR_ERR_AUTH_UNAVAILABLE, errors.AuthFailed, "no common mechanism (polkit without an agent)"),
+    Row(
+        None,
+        errors.AuthFailed,
+        "libssh and libssh2 report refused keys so",
+        domains=SSH,
+        text=("auth", "host key", "key"),
+    ),
+    Row(None, errors.Unreachable, "all else that ssh says is about the way there", domains=SSH),
+    Row(libvirt.VIR_ERR_ACCESS_DENIED, errors.Denied, "the daemon's access driver"),
+    Row(libvirt.VIR_ERR_OPERATION_DENIED, errors.Denied, "a read-only connection, or one without the right"),
+    # -- the way to the host ----------------------------------------------------------------------------------------
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.Unreachable,
+        "measured: keepalive time-out",
+        domains=WIRE,
+        text=("keepalive timeout",),
+        say="The host stopped answering.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.Unreachable,
+        "measured: the daemon died or the connection was closed",
+        domains=WIRE,
+        text=("client socket is closed",),
+        say="The connection to the host is lost.",
+    ),
+    Row(libvirt.VIR_ERR_INTERNAL_ERROR, errors.Unreachable, "RPC faults", domains=WIRE),
+    Row(libvirt.VIR_ERR_SYSTEM_ERROR, errors.Unreachable, "measured: connect refused, no route, reset", domains=WIRE),
+    Row(libvirt.VIR_ERR_RPC, errors.Unreachable, "garbled or cut RPC", domains=WIRE),
+    Row(
+        libvirt.VIR_ERR_NO_CONNECT,
+        errors.Unreachable,
+        "measured: 'no connection driver available for lxc:///': the host lacks this hypervisor",
+        say="No hypervisor of this kind answers there.",
+    ),
+    Row(libvirt.VIR_ERR_INVALID_CONN, errors.Unreachable, "the connection was closed under our hands"),
+    # -- what is asked for --------------------------------------------------------------------------------------------
+    Row(
+        libvirt.VIR_ERR_NO_DOMAIN,
+        errors.NotFound,
+        "lookup, or gone in between",
+        say="The hypervisor does not know this guest.",
+    ),
+    Row(libvirt.VIR_ERR_NO_STORAGE_POOL, errors.NotFound, "lookup"),
+    Row(libvirt.VIR_ERR_NO_STORAGE_VOL, errors.NotFound, "lookup"),
+    Row(libvirt.VIR_ERR_NO_NETWORK, errors.NotFound, "lookup"),
+    Row(libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT, errors.NotFound, "lookup"),
+    Row(libvirt.VIR_ERR_NO_DOMAIN_METADATA, errors.NotFound, "no metadata under our namespace"),
+    Row(libvirt.VIR_ERR_DEVICE_MISSING, errors.NotFound, "measured: detach of what is not there"),
+    Row(libvirt.VIR_ERR_DOM_EXIST, errors.AlreadyExists, "define or create"),
+    Row(libvirt.VIR_ERR_NETWORK_EXIST, errors.AlreadyExists, "define or create"),
+    Row(libvirt.VIR_ERR_STORAGE_VOL_EXIST, errors.AlreadyExists, "create"),
+    Row(libvirt.VIR_ERR_OPERATION_INVALID, errors.WrongState, "the state is re-read, never inferred from this"),
+    Row(libvirt.VIR_ERR_NO_SUPPORT, errors.Unsupported, "the driver has no such function"),
+    Row(libvirt.VIR_ERR_OPERATION_UNSUPPORTED, errors.Unsupported, "not for this guest"),
+    Row(libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, errors.Unsupported, "not in this way"),
+    Row(libvirt.VIR_ERR_CONFIG_UNSUPPORTED, errors.Unsupported, "not with this definition, or not built in"),
+    Row(libvirt.VIR_ERR_XML_ERROR, errors.InvalidDefinition, "the document says something impossible"),
+    Row(libvirt.VIR_ERR_XML_DETAIL, errors.InvalidDefinition, "the document is no XML"),
+    Row(libvirt.VIR_ERR_XML_INVALID_SCHEMA, errors.InvalidDefinition, "VALIDATE found an unknown or misplaced element"),
+    Row(libvirt.VIR_ERR_INVALID_ARG, errors.InvalidDefinition, "a value that the driver refuses"),
+    # -- jobs -----------------------------------------------------------------------------------------------------------
+    Row(libvirt.VIR_ERR_OPERATION_TIMEOUT, errors.Timeout, "the guest or its process did not do it in time"),
+    Row(libvirt.VIR_ERR_AGENT_UNRESPONSIVE, errors.AgentUnresponsive, "measured: at once when the agent is off"),
+    Row(libvirt.VIR_ERR_AGENT_UNSYNCED, errors.AgentUnresponsive, "the agent answers something else"),
+    Row(libvirt.VIR_ERR_OPERATION_ABORTED, errors.Aborted, "somebody cancelled the job"),
+    Row(libvirt.VIR_ERR_MIGRATE_UNSAFE, errors.Unsafe, "measured: no shared storage"),
+    Row(libvirt.VIR_ERR_RESOURCE_BUSY, errors.Busy, "a device or a lock is taken"),
+)
+
+_PREFIXES = (
+    "Requested operation is not valid: ",
+    "internal error: ",
+    "operation failed: ",
+    "unsupported configuration: ",
+    "invalid argument: ",
+    "Operation not supported: ",
+    "authentication failed: ",
+)
+
+
+def driver_error(error: libvirt.libvirtError, **context: object) -> errors.DriverError:
+    """The one of our errors that this is. Libvirt's own text stays in `context["libvirt_message"]`."""
+    code, domain = error.get_error_code(), error.get_error_domain()
+    message = str(error.get_error_message() or error)
+    lowered = message.lower()
+    for row in TABLE:
+        if row.fits(code, domain, lowered):
+            break
+    else:
+        row = Row(None, errors.DriverError, "anything else")
+    return row.error(
+        row.say or readable(message), libvirt_code=code, libvirt_domain=domain, libvirt_message=message, **context
+    )
+
+
+def readable(message: str) -> str:
+    """Libvirt's message as a sentence: without its category in front, with a capital letter and a full stop."""
+    text = " ".join(message.split())
+    for prefix in _PREFIXES:
+        text = text.removeprefix(prefix)
+    if not text:
+        return ""
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+@contextmanager
+def translate(**context: object) -> Iterator[None]:
+    """Turn what libvirt-python raises into DriverErrors. `context` (guest, uri …) goes along; never a secret."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise driver_error(error, **context) from error
+    except (SystemError, UnicodeDecodeError) as error:
+        _garbage(error, context)
+
+
+def _garbage(error: Exception, context: dict[str, object]) -> NoReturn:
+    # Measured with the openvz driver: bytes that are no UTF-8 in an error message make the binding raise SystemError.
+    message = "The hypervisor's library answered something unreadable."
+    raise errors.DriverError(message, binding_error=type(error).__name__, **context) from error

@@ -1,0 +1,262 @@
+"""The kinds of hypervisor behind libvirt: mostly data. What differs in behaviour is a small method, never an `if` elsewhere."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, ClassVar
+
+import libvirt
+
+from drivers.base import Driver
+from drivers.errors import Timeout
+from drivers.libvirtd import loop
+from drivers.libvirtd.errors import translate
+from drivers.libvirtd.events import EventTap
+from drivers.libvirtd.guests import Profile
+from drivers.libvirtd.session import LibvirtSession
+from drivers.libvirtd.uri import prepared
+from drivers.types import Feature, GuestKind, Technique, VirtualizationType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from drivers.base import Session
+    from drivers.libvirtd.guests import Definition
+    from drivers.libvirtd.uri import Target
+    from drivers.types import Endpoint
+
+DIAL_SECONDS = 10.0
+
+POWER = frozenset(
+    {
+        Feature.START,
+        Feature.SHUTDOWN,
+        Feature.REBOOT,
+        Feature.FORCE_OFF,
+        Feature.SUSPEND,
+        Feature.RESUME,
+        Feature.AUTOSTART,
+        Feature.DEFINE,
+        Feature.UNDEFINE,
+        Feature.XML,
+        Feature.EVENTS,
+        Feature.METRICS_CPU,
+        Feature.METRICS_MEMORY,
+        Feature.METRICS_DISK,
+        Feature.METRICS_NETWORK,
+    }
+)
+SAVING = frozenset({Feature.MANAGED_SAVE, Feature.DISCARD_MANAGED_SAVE})
+
+_LATER: dict[Feature, str] = {
+    Feature.SNAPSHOTS_DISK: "This version does not manage snapshots yet.",
+    Feature.SNAPSHOTS_MEMORY: "This version does not manage snapshots yet.",
+    Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
+    Feature.STORAGE_POOLS: "This version does not manage storage pools yet.",
+    Feature.NETWORKS: "This version does not manage networks yet.",
+    Feature.HOTPLUG_DISK: "This version does not plug disks in yet.",
+}
+
+SAVE_FLAGS = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+
+
+class LibvirtDriver(Driver):
+    """What all kinds behind libvirt share: how to open, and how to read."""
+
+    product: ClassVar[str]
+    """The name before the version number."""
+    profiles: ClassVar[Mapping[str, Profile]]
+    """Domain type -> what it means, the best first."""
+    undefine_flags: ClassVar[int] = 0
+    """What goes with the definition; 0 where the driver takes no flags at all (LXC, measured)."""
+    console_safe: ClassVar[int] = 0
+    console_force: ClassVar[int] = 0
+    version_is_kernel: ClassVar[bool] = False
+    """LXC has no version of its own: libvirt answers the kernel's."""
+    nests: ClassVar[bool] = False
+    """Whether guests could be hypervisors themselves."""
+    free_memory_unit: ClassVar[int] = 1
+    """Bytes that `getFreeMemory` counts in."""
+    is_real: ClassVar[bool] = True
+    """False for a hypervisor that lives in our own process."""
+
+    def open(self, endpoint: Endpoint) -> Session:
+        """Connect, and set the keepalive at once. Blocks without bound against a frozen host."""
+        loop.ensure_running()
+        with translate(uri=endpoint.uri), prepared(endpoint) as target:
+            connection = self.connect(target)
+            try:
+                return LibvirtSession(self, endpoint, connection)
+            except BaseException:
+                connection.close()
+                raise
+
+    def dial(self, endpoint: Endpoint) -> libvirt.virConnect:
+        """One more connection, for a console of its own, within `DIAL_SECONDS`.
+
+        Raises:
+            Timeout: The host did not answer in time; an open that succeeds late is closed again.
+        """
+        found: queue.SimpleQueue[libvirt.virConnect | BaseException] = queue.SimpleQueue()
+        late = threading.Event()
+
+        def work() -> None:
+            try:
+                with translate(uri=endpoint.uri), prepared(endpoint) as target:
+                    connection = self.connect(target)
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+                found.put(error)
+                return
+            if late.is_set():
+                connection.close()
+            else:
+                found.put(connection)
+
+        threading.Thread(target=work, name="console-dial", daemon=True).start()
+        try:
+            answer = found.get(timeout=DIAL_SECONDS)
+        except queue.Empty:
+            late.set()
+            message = f"The host did not open a console within {DIAL_SECONDS:.0f} s."
+            raise Timeout(message) from None
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def connect(self, target: Target) -> libvirt.virConnect:
+        """Libvirt's own open."""
+        return libvirt.open(target.uri) if target.auth is None else libvirt.openAuth(target.uri, target.auth, 0)
+
+    def is_guest(self, domain: libvirt.virDomain) -> bool:
+        """Whether this domain is a guest. A local question: no round trip."""
+        return True
+
+    def shutdown(self, domain: libvirt.virDomain) -> None:
+        """Ask a guest to shut down."""
+        domain.shutdown()
+
+    def profile(self, definition: Definition) -> Profile:
+        """What this guest is in the contract's words; an unknown domain type counts as the kind's plainest."""
+        known = self.profiles.get(definition.domain_type)
+        return known or list(self.profiles.values())[-1]
+
+
+class QemuDriver(LibvirtDriver):
+    """QEMU, with KVM where the host has it."""
+
+    kind = "qemu"
+    label = "QEMU/KVM"
+    product = "QEMU"
+    schemes = ("qemu",)
+    transports = ("", "unix", "tls", "ssh", "tcp")
+    features = POWER | SAVING | {Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
+    reasons = {
+        **_LATER,
+        Feature.CONSOLE_SHELL: "A machine has no shell of the host's giving; use its serial console.",
+        Feature.CONSOLE_SPICE: "Browsers cannot show SPICE; give the guest a VNC screen.",
+    }
+    profiles = {
+        "kvm": Profile(
+            virtualization_type=VirtualizationType.HYBRID,
+            techniques=(Technique.FULL_VIRTUALIZATION, Technique.HARDWARE_ASSISTED, Technique.KERNEL_BASED),
+        ),
+        "qemu": Profile(
+            virtualization_type=VirtualizationType.HOSTED,
+            techniques=(Technique.FULL_VIRTUALIZATION, Technique.EMULATION),
+        ),
+    }
+    undefine_flags = SAVE_FLAGS | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    console_safe = libvirt.VIR_DOMAIN_CONSOLE_SAFE
+    console_force = libvirt.VIR_DOMAIN_CONSOLE_FORCE
+    nests = True
+
+
+class LxcDriver(LibvirtDriver):
+    """Linux containers, by libvirt's own container driver."""
+
+    kind = "lxc"
+    label = "LXC"
+    product = "Linux"
+    schemes = ("lxc",)
+    transports = ("", "unix", "tls", "ssh", "tcp")
+    features = POWER | {Feature.CONSOLE_SERIAL}
+    reasons = {
+        **_LATER,
+        Feature.RESET: "A container has no reset button.",
+        Feature.MANAGED_SAVE: "libvirt cannot save a container's memory.",
+        Feature.DISCARD_MANAGED_SAVE: "libvirt cannot save a container's memory, so there is nothing to discard.",
+        Feature.CONSOLE_SHELL: "libvirt gives a container one console and no shell beside it; use the serial console.",
+        Feature.CONSOLE_VNC: "A container has no screen.",
+        Feature.CONSOLE_SPICE: "A container has no screen.",
+        Feature.SCREENSHOT: "A container has no screen.",
+        Feature.MIGRATION_LIVE: "libvirt cannot migrate containers.",
+        Feature.SNAPSHOTS_MEMORY: "libvirt cannot save a container's memory.",
+        Feature.SNAPSHOTS_DISK: "libvirt takes no snapshots of containers.",
+    }
+    profiles = {
+        "lxc": Profile(
+            virtualization_type=VirtualizationType.OS_LEVEL,
+            techniques=(Technique.SHARED_KERNEL,),
+            kind=GuestKind.CONTAINER,
+        )
+    }
+    version_is_kernel = True
+
+    def shutdown(self, domain: libvirt.virDomain) -> None:
+        """By initctl, and by a signal to its init besides.
+
+        libvirt 9.0 asks over initctl, reports success, and never sends the signal, whether anybody reads initctl or not
+        (measured): a container without a reader would run on for ever.
+        """
+        domain.shutdown()
+        try:
+            domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_SIGNAL)
+        except libvirt.libvirtError:
+            return  # it went down on the first call, or is about to
+
+
+class TestDriver(LibvirtDriver):
+    """libvirt's test driver: a made-up host inside our own process. For demonstrations and tests; it runs nothing.
+
+    Each libvirt open of it is a world of its own, so all sessions of a process share one connection a URI, for as long as
+    the process lives: a guest that one session starts is running for the next.
+    """
+
+    __test__ = False  # pytest: not a test class
+
+    kind = "test"
+    label = "Test driver (simulated)"
+    product = "Test"
+    schemes = ("test",)
+    transports = ("",)
+    features = POWER | SAVING | {Feature.RESET, Feature.SCREENSHOT}
+    reasons = {
+        **_LATER,
+        Feature.CONSOLE_SERIAL: "A simulated guest has no console.",
+        Feature.CONSOLE_SHELL: "A simulated guest has no shell.",
+        Feature.CONSOLE_VNC: "A simulated guest has no screen that moves; it has a still picture.",
+        Feature.CONSOLE_SPICE: "A simulated guest has no screen that moves; it has a still picture.",
+        Feature.MIGRATION_LIVE: "A simulated host has nowhere to migrate to.",
+    }
+    # It neither emulates nor virtualizes; of the contract's words these promise the least.
+    profiles = {
+        "test": Profile(virtualization_type=VirtualizationType.HOSTED, techniques=(Technique.EMULATION,)),
+    }
+    undefine_flags = SAVE_FLAGS
+    is_real = False
+    free_memory_unit = 1024  # libvirt 9.0 answers KiB here where bytes are promised (measured)
+    one_connection = True
+
+    _worlds: ClassVar[dict[str, tuple[libvirt.virConnect, EventTap]]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def open(self, endpoint: Endpoint) -> Session:
+        """Join the process's world of this URI, made at the first open."""
+        loop.ensure_running()
+        with translate(uri=endpoint.uri), self._lock:
+            world = self._worlds.get(endpoint.uri)
+            if world is None:
+                connection = libvirt.open(endpoint.uri)
+                world = self._worlds[endpoint.uri] = connection, EventTap(connection)
+        return LibvirtSession(self, endpoint, world[0], shared_tap=world[1])

@@ -1,0 +1,92 @@
+"""Devices of a domain. Fields only."""
+
+# ruff: noqa: D101 - the class names its tag, and that says it
+
+from __future__ import annotations
+
+from drivers.libvirtd.xml.element import Attr, Element, Flag, Size, Text
+
+
+class Disk(Element):
+    tag = "disk"
+    type = Attr("@type", str)
+    device = Attr("@device", str)
+    file = Attr("source@file", str)
+    dev = Attr("source@dev", str)
+    directory = Attr("source@dir", str)
+    pool = Attr("source@pool", str)
+    volume = Attr("source@volume", str)
+    protocol = Attr("source@protocol", str)
+    source_name = Attr("source@name", str)
+    driver_name = Attr("driver@name", str)
+    format = Attr("driver@type", str)
+    cache = Attr("driver@cache", str)
+    target = Attr("target@dev", str)
+    bus = Attr("target@bus", str)
+    boot_order = Attr("boot@order", int)
+    serial = Text("serial", str)
+    capacity_bytes = Size("capacity")
+    readonly = Flag("readonly")
+    shareable = Flag("shareable")
+
+
+class Filesystem(Element):
+    tag = "filesystem"
+    type = Attr("@type", str)
+    accessmode = Attr("@accessmode", str)
+    source_dir = Attr("source@dir", str)
+    source_file = Attr("source@file", str)
+    target = Attr("target@dir", str)
+    readonly = Flag("readonly")
+
+
+class Interface(Element):
+    tag = "interface"
+    type = Attr("@type", str)
+    mac = Attr("mac@address", str)
+    network = Attr("source@network", str)
+    bridge = Attr("source@bridge", str)
+    source_dev = Attr("source@dev", str)
+    model = Attr("model@type", str)
+    target = Attr("target@dev", str)
+    link = Attr("link@state", str)
+
+
+class Graphics(Element):
+    tag = "graphics"
+    type = Attr("@type", str)
+    port = Attr("@port", int)
+    tls_port = Attr("@tlsPort", int)
+    autoport = Attr("@autoport", str)
+    listen = Attr("@listen", str)
+    socket = Attr("@socket", str)
+    listen_type = Attr("listen@type", str)
+    listen_address = Attr("listen@address", str)
+    listen_socket = Attr("listen@socket", str)
+    password = Attr("@passwd", str)
+
+
+class CharDevice(Element):
+    """A `<serial>` or `<console>`."""
+
+    tag = "console"
+    type = Attr("@type", str)
+    target_type = Attr("target@type", str)
+    target_port = Attr("target@port", int)
+    alias = Attr("alias@name", str)
+
+
+class Serial(CharDevice):
+    tag = "serial"
+
+
+class Channel(Element):
+    tag = "channel"
+    type = Attr("@type", str)
+    target_type = Attr("target@type", str)
+    target_name = Attr("target@name", str)
+
+
+class Boot(Element):
+    tag = "boot"
+    dev = Attr("@dev", str)

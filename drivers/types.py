@@ -1,0 +1,304 @@
+"""What drivers take and give: frozen values, base units (bytes, seconds), no behaviour beyond tiny properties.
+
+The words of `GuestState`, `VirtualizationType`, `Technique` and `Feature` are those of the public contract, to the letter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class GuestState(StrEnum):
+    """The state of a guest as the hypervisor sees it."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTTING_DOWN = "shutting_down"
+    SHUTOFF = "shutoff"
+    CRASHED = "crashed"
+    PMSUSPENDED = "pmsuspended"
+    UNKNOWN = "unknown"
+
+
+class GuestKind(StrEnum):
+    """Whether a guest has its own kernel (machine) or shares the host's (container)."""
+
+    MACHINE = "machine"
+    CONTAINER = "container"
+
+
+class VirtualizationType(StrEnum):
+    """Who owns the hardware."""
+
+    BARE_METAL = "bare_metal"
+    HOSTED = "hosted"
+    HYBRID = "hybrid"
+    OS_LEVEL = "os_level"
+
+
+class Technique(StrEnum):
+    """How guests run."""
+
+    FULL_VIRTUALIZATION = "full_virtualization"
+    PARAVIRTUALIZATION = "paravirtualization"
+    HARDWARE_ASSISTED = "hardware_assisted"
+    KERNEL_BASED = "kernel_based"
+    SHARED_KERNEL = "shared_kernel"
+    EMULATION = "emulation"
+
+
+class Feature(StrEnum):
+    """Everything a hypervisor may or may not be able to do: the actions of the API, and what lies beside them."""
+
+    START = "start"
+    SHUTDOWN = "shutdown"
+    REBOOT = "reboot"
+    RESET = "reset"
+    FORCE_OFF = "force-off"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    MANAGED_SAVE = "managed-save"
+    DISCARD_MANAGED_SAVE = "discard-managed-save"
+    AUTOSTART = "autostart"
+    DEFINE = "define"
+    UNDEFINE = "undefine"
+    XML = "xml"
+    CONSOLE_SERIAL = "console.serial"
+    CONSOLE_SHELL = "console.shell"
+    CONSOLE_VNC = "console.vnc"
+    CONSOLE_SPICE = "console.spice"
+    SCREENSHOT = "screenshot"
+    METRICS_CPU = "metrics.cpu"
+    METRICS_MEMORY = "metrics.memory"
+    METRICS_DISK = "metrics.disk"
+    METRICS_NETWORK = "metrics.network"
+    EVENTS = "events"
+    SNAPSHOTS_DISK = "snapshots.disk"
+    SNAPSHOTS_MEMORY = "snapshots.memory"
+    MIGRATION_LIVE = "migration.live"
+    STORAGE_POOLS = "storage.pools"
+    NETWORKS = "networks"
+    HOTPLUG_DISK = "hotplug.disk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Support:
+    """Whether a feature works here, and if not, why (a sentence for a person)."""
+
+    supported: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """How to sign in at an endpoint. Its repr shows nothing."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    private_key: str = field(default="", repr=False)
+    host_key: str = field(default="", repr=False)
+    certificate: str = field(default="", repr=False)
+    ca_certificate: str = field(default="", repr=False)
+    verify: bool | str = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where, how and as whom to reach one hypervisor.
+
+    Attributes:
+        driver: Registry kind (`qemu`, `lxc`, `test`, …).
+        uri: The contract's URI, already checked by `drivers.uris.parse_uri`. Never carries a secret.
+        credentials: As whom. None for local sockets.
+    """
+
+    driver: str
+    uri: str
+    credentials: Credentials | None = None
+
+    @property
+    def key(self) -> str:
+        """Identity for pools and maps: changes when the URI or any credential does, and reveals neither."""
+        secret = (
+            "\0".join(str(getattr(self.credentials, name)) for name in Credentials.__slots__)
+            if self.credentials
+            else ""
+        )
+        return hashlib.sha256(f"{self.driver}\0{self.uri}\0{secret}".encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestRef:
+    """Names one guest to a session: the hypervisor's own identifier, and the name for messages."""
+
+    uuid: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskInfo:
+    """One disk of a guest. `size_bytes` is None where the definition alone does not tell."""
+
+    target: str
+    device: str = "disk"
+    bus: str | None = None
+    source: str | None = None
+    pool: str | None = None
+    format: str | None = None
+    size_bytes: int | None = None
+    readonly: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NicInfo:
+    """One network interface of a guest. `target` is the host-side device while the guest runs."""
+
+    mac: str
+    model: str | None = None
+    network: str | None = None
+    link: str = "up"
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphicsInfo:
+    """One screen of a guest: `vnc` or `spice`. Never its password."""
+
+    type: str
+    listen: str | None = None
+    port: int | None = None
+    socket: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestInfo:
+    """All that the inventory keeps of one guest, read at one moment.
+
+    Attributes:
+        uuid: The hypervisor's own identifier, lower case, unique within the hypervisor.
+        state_reason: The hypervisor's reason in a word (`booted`, `destroyed`, `user`, …), "" where none.
+        memory_bytes: What it has now (the balloon's target). `max_memory_bytes`: what it may grow to without redefinition.
+        consoles: Which of `serial`, `shell`, `vnc`, `spice` its definition offers.
+        metadata: Our own facts in the guest's `<metadata>` (empty where the hypervisor keeps none).
+        xml_digest: sha256 hex of the inactive definition; equal digests mean equal child rows.
+        domain_type: The hypervisor's own word for the technique (`kvm`, `qemu`, `lxc`, …).
+    """
+
+    uuid: str
+    name: str
+    state: GuestState
+    state_reason: str = ""
+    kind: GuestKind = GuestKind.MACHINE
+    virtualization_type: VirtualizationType = VirtualizationType.HYBRID
+    techniques: tuple[Technique, ...] = ()
+    domain_type: str = ""
+    vcpus: int = 1
+    memory_bytes: int = 0
+    max_memory_bytes: int = 0
+    persistent: bool = True
+    autostart: bool = False
+    has_managed_save: bool = False
+    title: str = ""
+    description: str = ""
+    disks: tuple[DiskInfo, ...] = ()
+    interfaces: tuple[NicInfo, ...] = ()
+    graphics: tuple[GraphicsInfo, ...] = ()
+    consoles: tuple[str, ...] = ()
+    os: str = ""
+    boot: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    xml_digest: str = ""
+
+    @property
+    def ref(self) -> GuestRef:
+        """The guest's name for further calls."""
+        return GuestRef(uuid=self.uuid, name=self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostInfo:
+    """The machine behind an endpoint, and the hypervisor on it.
+
+    Attributes:
+        host_uuid: Same for all hypervisors of one machine; "" where unknown.
+        nested_virtualization: Whether guests can themselves run hardware-assisted guests; None where unknown.
+        hypervisor_version: For people, e.g. `QEMU 7.2.22`.
+    """
+
+    hostname: str
+    host_uuid: str = ""
+    cpu_count: int = 0
+    cpu_model: str = ""
+    cpu_architecture: str = ""
+    memory_total_bytes: int = 0
+    memory_free_bytes: int = 0
+    kernel: str = ""
+    nested_virtualization: bool | None = None
+    hypervisor_version: str = ""
+    library_version: str = ""
+    virtualization_type: VirtualizationType = VirtualizationType.HYBRID
+    techniques: tuple[Technique, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestStats:
+    """Counters of one running guest, as the hypervisor counts them (since its start; they may reset).
+
+    Attributes:
+        at: `time.monotonic()` when read: divide differences by differences of this.
+        cpu_time_seconds: CPU time used by all vCPUs together.
+        memory_bytes: In use by the guest if it tells (balloon statistics), else what the host holds for it; None unknown.
+    """
+
+    uuid: str
+    at: float
+    vcpus: int
+    cpu_time_seconds: float | None = None
+    memory_bytes: int | None = None
+    disk_read_bytes: int | None = None
+    disk_write_bytes: int | None = None
+    disk_read_requests: int | None = None
+    disk_write_requests: int | None = None
+    network_receive_bytes: int | None = None
+    network_transmit_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostStats:
+    """Counters of the host. `cpu_busy_seconds`: all CPUs together, since boot; None unknown."""
+
+    at: float
+    cpu_count: int
+    cpu_busy_seconds: float | None = None
+    memory_total_bytes: int | None = None
+    memory_free_bytes: int | None = None
+
+
+class GuestEventKind(StrEnum):
+    """What kind of news: something to re-read, or a guest that is gone."""
+
+    CHANGED = "changed"
+    DEFINED = "defined"
+    UNDEFINED = "undefined"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestEvent:
+    """News of one guest. It says *read again*; the truth is read, never inferred from it.
+
+    Attributes:
+        reason: The hypervisor's own words (`started/booted`), for the log.
+        at: `time.monotonic()` in the library's event thread.
+    """
+
+    uuid: str
+    name: str
+    kind: GuestEventKind
+    reason: str
+    at: float

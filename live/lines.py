@@ -1,0 +1,116 @@
+"""An event as people read it: one line with a colour, a link and a few words. For the events page and every other feed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _l
+from django.utils.translation import pgettext_lazy
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterable
+
+    from django.utils.functional import _StrPromise
+
+    from events.models import Event
+
+_PAGES = {"vm": "/vms/", "host": "/hosts/", "operation": "/operations/"}
+_STATES: dict[str, _StrPromise] = {
+    "running": _l("running"),
+    "paused": _l("paused"),
+    "shutting_down": _l("shutting down"),
+    "shutoff": _l("shut off"),
+    "crashed": _l("crashed"),
+    "pmsuspended": _l("suspended"),
+    "unknown": _l("state unknown"),
+}
+_OPERATION_STATES: dict[str, _StrPromise] = {
+    "queued": pgettext_lazy("operation", "waiting"),
+    "running": pgettext_lazy("operation", "running"),
+    "succeeded": _l("succeeded"),
+    "failed": _l("failed"),
+    "cancelled": _l("cancelled"),
+}
+_AUDIT: dict[str, _StrPromise] = {
+    "sign_in": _l("signed in"),
+    "sign_out": _l("signed out"),
+    "sign_in_failed": _l("sign-in failed"),
+    "user_created": _l("user created"),
+    "user_changed": _l("user changed"),
+    "password_changed": _l("password changed"),
+    "token_created": _l("token created"),
+    "token_revoked": _l("token revoked"),
+}
+_PLAIN: dict[str, tuple[str, _StrPromise]] = {
+    "vm.defined": ("info", _l("appeared")),
+    "vm.undefined": ("off", _l("is gone")),
+    "host.online": ("online", _l("online")),
+    "host.offline": ("offline", _l("out of reach")),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What a template shows; `css` is a state's class, `text` the coloured words, `by` the pale ones."""
+
+    seq: int
+    at: dt.datetime
+    type: str
+    css: str
+    name: str
+    href: str
+    text: str
+    by: str
+
+
+def lines_of(events: Iterable[Event]) -> list[Line]:
+    """Each event as a line, in their order. No query."""
+    return [_line(event) for event in events]
+
+
+def _line(event: Event) -> Line:
+    kind, _slash, identity = event.object.partition("/")
+    css, text = _words(event)
+    page = _PAGES.get(kind, "") if event.type != "vm.undefined" else ""
+    return Line(
+        seq=event.seq,
+        at=event.at,
+        type=event.type,
+        css=css,
+        name=event.object_name or event.object or _("vmmanager"),
+        href=f"{page}{identity}" if page else "",
+        text=text,
+        by=_by(event),
+    )
+
+
+def _words(event: Event) -> tuple[str, str]:
+    data: dict[str, Any] = event.data
+    if event.type == "vm.state_changed":
+        state = str(data.get("to", ""))
+        return state or "unknown", str(_STATES.get(state, state))
+    if event.type == "operation.changed":
+        state = str(data.get("state", ""))
+        return ("op-running" if state == "running" else state), str(_OPERATION_STATES.get(state, state))
+    if event.type in ("vm.changed", "host.changed"):
+        names = ", ".join(sorted(data.get("changed") or ())).replace("_", " ")
+        return "off", _("changed: %(what)s") % {"what": names} if names else _("changed")
+    if event.type in _PLAIN:
+        css, text = _PLAIN[event.type]
+        return css, str(text)
+    if event.type.startswith("audit."):
+        what = event.type.removeprefix("audit.")
+        return ("warn" if what.endswith("failed") else "off"), str(_AUDIT.get(what, what.replace("_", " ")))
+    return "off", event.type
+
+
+def _by(event: Event) -> str:
+    """Who or why: a hypervisor's own reason says more than that the watcher saw it."""
+    reason, message = (str(event.data.get(key) or "") for key in ("reason", "message"))
+    parts = [reason if " " in reason else reason.replace("_", " "), message]
+    if event.actor and event.actor not in ("watcher", "system", event.object_name):
+        parts.append(_("by %(name)s") % {"name": event.actor})
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,517 @@
+"""What every driver promises, as one suite. A driver's test module derives from `Conformance` and gives it a `lab`.
+
+Every declared feature works, every other is refused with its reason, every error is a DriverError, news comes.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from drivers.errors import (
+    ConsoleBusy,
+    DriverError,
+    InvalidDefinition,
+    NotFound,
+    Unreachable,
+    Unsupported,
+    WrongState,
+)
+from drivers.types import Feature, GuestEvent, GuestEventKind, GuestRef, GuestState
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drivers.base import Console, Driver, Session
+    from drivers.types import Endpoint
+
+NOBODY = GuestRef(uuid="00000000-0000-0000-0000-0000000000ff", name="nobody")
+
+VERBS: dict[Feature, Callable[[Session, GuestRef], object]] = {
+    Feature.START: lambda session, ref: session.start(ref),
+    Feature.SHUTDOWN: lambda session, ref: session.shutdown(ref),
+    Feature.REBOOT: lambda session, ref: session.reboot(ref),
+    Feature.RESET: lambda session, ref: session.reset(ref),
+    Feature.FORCE_OFF: lambda session, ref: session.force_off(ref),
+    Feature.SUSPEND: lambda session, ref: session.suspend(ref),
+    Feature.RESUME: lambda session, ref: session.resume(ref),
+    Feature.MANAGED_SAVE: lambda session, ref: session.managed_save(ref),
+    Feature.DISCARD_MANAGED_SAVE: lambda session, ref: session.discard_managed_save(ref),
+    Feature.AUTOSTART: lambda session, ref: session.set_autostart(ref, enabled=True),
+    Feature.UNDEFINE: lambda session, ref: session.undefine(ref),
+    Feature.XML: lambda session, ref: session.definition(ref),
+    Feature.DEFINE: lambda session, ref: session.define(f"<domain><name>{ref.name}</name></domain>"),
+    Feature.EVENTS: lambda session, ref: session.subscribe(lambda event: None),
+    Feature.CONSOLE_SERIAL: lambda session, ref: session.open_console(ref, "serial"),
+    Feature.CONSOLE_SHELL: lambda session, ref: session.open_console(ref, "shell"),
+    Feature.CONSOLE_VNC: lambda session, ref: session.open_console(ref, "vnc"),
+    Feature.CONSOLE_SPICE: lambda session, ref: session.open_console(ref, "spice"),
+    Feature.SCREENSHOT: lambda session, ref: session.screenshot(ref),
+}
+NEEDS_RUNNING = (
+    Feature.SHUTDOWN,
+    Feature.REBOOT,
+    Feature.RESET,
+    Feature.FORCE_OFF,
+    Feature.SUSPEND,
+    Feature.MANAGED_SAVE,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """One hypervisor to try a driver on.
+
+    Attributes:
+        make: A new guest, defined and off, that starts within a second and cannot be hurt.
+        make_shell: A new guest, defined and off, that comes up with a shell on its console and obeys shutdown.
+        make_screen: A new guest, defined and off, with a VNC screen.
+        changed: The guest's definition, changed to have this title.
+    """
+
+    driver: Driver
+    endpoint: Endpoint
+    session: Session
+    make: Callable[[], GuestRef]
+    make_shell: Callable[[], GuestRef]
+    make_screen: Callable[[], GuestRef]
+    changed: Callable[[str, str], str] = lambda xml, title: xml.replace("</name>", f"</name><title>{title}</title>", 1)
+    boot_seconds: float = 60.0
+
+    def has(self, feature: Feature) -> bool:
+        return feature in self.driver.features
+
+    def started(self) -> GuestRef:
+        ref = self.make()
+        self.session.start(ref)
+        return ref
+
+
+class News:
+    """Collects a session's events."""
+
+    def __init__(self, session: Session) -> None:
+        self.events: queue.SimpleQueue[GuestEvent] = queue.SimpleQueue()
+        session.subscribe(self.events.put)
+
+    def expect(self, ref: GuestRef, *words: str, seconds: float = 20.0) -> GuestEvent:
+        """The next event of the guest whose reason has one of these words in it."""
+        deadline = time.monotonic() + seconds
+        heard = []
+        while True:
+            try:
+                event = self.events.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                pytest.fail(f"no event {words} of {ref}; heard {heard}")
+            heard.append((event.uuid, event.reason))
+            if event.uuid == ref.uuid and any(word in event.reason for word in words):
+                return event
+
+
+def state_of(session: Session, ref: GuestRef) -> GuestState:
+    return session.guest_state(ref)[0]
+
+
+def wait_state(session: Session, ref: GuestRef, state: GuestState, seconds: float = 30.0) -> None:
+    wait_until(lambda: state_of(session, ref) is state, seconds, f"{ref} {state}")
+
+
+def read_until(console: Console, marker: bytes, seconds: float = 30.0) -> bytes:
+    data = b""
+    deadline = time.monotonic() + seconds
+    while marker not in data:
+        piece = console.read(timeout_seconds=max(0.0, min(1.0, deadline - time.monotonic())))
+        assert piece != b"", f"the console ended before {marker!r}: {data[-500:]!r}"
+        assert time.monotonic() < deadline, f"{marker!r} never came: {data[-500:]!r}"
+        data += piece or b""
+    return data
+
+
+def ask(console: Console, question: bytes, answer: bytes, seconds: float = 60.0) -> None:
+    """Type a line until its answer comes: before a shell listens, what is typed is lost."""
+    deadline = time.monotonic() + seconds
+    data = b""
+    patience = 0.3
+    while answer not in data:
+        assert time.monotonic() < deadline, f"no {answer!r}: {data[-500:]!r}"
+        console.write(question + b"\n")
+        until = time.monotonic() + patience
+        while answer not in data and time.monotonic() < until:
+            data += console.read(timeout_seconds=0.2) or b""
+        patience = min(2.0, patience * 2)
+
+
+class Conformance:
+    """Derive, and give a `lab` fixture."""
+
+    # -- what is declared -----------------------------------------------------------------------------------------
+    def test_each_feature_is_declared_or_has_a_reason(self, lab: Lab) -> None:
+        assert lab.driver.features.isdisjoint(lab.driver.reasons)
+        assert lab.driver.features | set(lab.driver.reasons) == set(Feature)
+
+    def test_capabilities_answer_for_every_feature(self, lab: Lab) -> None:
+        support = lab.session.capabilities()
+        assert set(support) == set(Feature)
+        for feature, answer in support.items():
+            if answer.supported:
+                assert lab.has(feature)
+            else:
+                assert len(answer.reason) > 10
+                assert answer.reason.endswith(".")
+
+    def test_undeclared_verbs_are_refused_with_the_reason(self, lab: Lab) -> None:
+        ref = lab.make()
+        for feature, verb in VERBS.items():
+            if not lab.has(feature):
+                with pytest.raises(Unsupported) as refusal:
+                    verb(lab.session, ref)
+                assert refusal.value.detail == lab.driver.reasons[feature]
+
+    def test_words_for_people(self, lab: Lab) -> None:
+        assert lab.driver.kind
+        assert lab.driver.label
+        assert lab.driver.schemes
+
+    # -- facts ----------------------------------------------------------------------------------------------------
+    def test_host_info(self, lab: Lab) -> None:
+        info = lab.session.host_info()
+        assert info.hostname
+        assert info.cpu_count > 0
+        assert info.memory_total_bytes > 64 * 2**20
+        assert 0 <= info.memory_free_bytes <= info.memory_total_bytes
+        assert info.hypervisor_version
+        assert info.techniques
+
+    def test_host_stats_move_on(self, lab: Lab) -> None:
+        first = lab.session.host_stats()
+        assert first.cpu_count == lab.session.host_info().cpu_count
+        assert first.memory_total_bytes
+        second = lab.session.host_stats()
+        assert second.at >= first.at
+        assert (second.cpu_busy_seconds or 0) >= (first.cpu_busy_seconds or 0)
+
+    def test_a_new_guest_is_off_everywhere_it_is_asked(self, lab: Lab) -> None:
+        ref = lab.make()
+        info = lab.session.guest(ref)
+        assert (info.uuid, info.name) == (ref.uuid, ref.name)
+        assert info.state is GuestState.SHUTOFF
+        assert info.persistent
+        assert not info.autostart
+        assert not info.has_managed_save
+        assert info.vcpus >= 1
+        assert info.max_memory_bytes >= info.memory_bytes > 0
+        assert info.techniques
+        assert next(each for each in lab.session.guests() if each.uuid == ref.uuid) == info
+        assert lab.session.guest_state(ref)[0] is GuestState.SHUTOFF
+        assert lab.session.guest_or_none(ref) == info
+
+    def test_several_guests_are_read_at_once_and_the_gone_left_out(self, lab: Lab) -> None:
+        refs = [lab.make(), lab.make()]
+        found = lab.session.guests_by_ref([refs[0], NOBODY, refs[1]])
+        assert [info.uuid for info in found] == [ref.uuid for ref in refs]
+
+    def test_many_guests_are_read_at_once(self, lab: Lab) -> None:
+        refs = [lab.make(), lab.make()]
+        strangers = [GuestRef(uuid=f"00000000-0000-0000-0000-{number:012}") for number in range(1, 40)]
+        found = lab.session.guests_by_ref([*strangers, *refs])
+        assert [info.uuid for info in found] == [ref.uuid for ref in refs]
+
+    def test_a_running_guest_reads_the_same_alone_and_in_the_list(self, lab: Lab) -> None:
+        ref = lab.started()
+        alone = lab.session.guest(ref)
+        assert alone.state is GuestState.RUNNING
+        listed = next(each for each in lab.session.guests() if each.uuid == ref.uuid)
+        assert (listed.name, listed.state, listed.xml_digest) == (alone.name, alone.state, alone.xml_digest)
+
+    def test_an_unknown_guest_is_not_found(self, lab: Lab) -> None:
+        assert lab.session.guest_or_none(NOBODY) is None
+        for read in (lab.session.guest, lab.session.guest_state):
+            with pytest.raises(NotFound):
+                read(NOBODY)
+        for feature, verb in VERBS.items():
+            if lab.has(feature) and feature not in {Feature.DEFINE, Feature.EVENTS}:
+                with pytest.raises(NotFound):
+                    verb(lab.session, NOBODY)
+
+    def test_sessions_see_the_same_guests(self, lab: Lab) -> None:
+        other = lab.driver.open(lab.endpoint)
+        try:
+            ref = lab.started()
+            assert state_of(other, ref) is GuestState.RUNNING
+            lab.session.force_off(ref)
+            assert state_of(other, ref) is GuestState.SHUTOFF
+        finally:
+            other.close()
+
+    # -- power ----------------------------------------------------------------------------------------------------
+    def test_power_verbs_reach_their_states(self, lab: Lab) -> None:
+        ref = lab.started()
+        assert lab.session.guest_state(ref) == (GuestState.RUNNING, "booted")
+        lab.session.suspend(ref)
+        assert state_of(lab.session, ref) is GuestState.PAUSED
+        lab.session.resume(ref)
+        assert state_of(lab.session, ref) is GuestState.RUNNING
+        if lab.has(Feature.RESET):
+            lab.session.reset(ref)
+            assert state_of(lab.session, ref) is GuestState.RUNNING
+        lab.session.force_off(ref)
+        assert lab.session.guest_state(ref) == (GuestState.SHUTOFF, "destroyed")
+
+    def test_a_stopped_guest_refuses_what_needs_a_running_one(self, lab: Lab) -> None:
+        ref = lab.make()
+        for feature in NEEDS_RUNNING:
+            if lab.has(feature):
+                with pytest.raises(WrongState):
+                    VERBS[feature](lab.session, ref)
+        with pytest.raises(WrongState):
+            lab.session.resume(ref)
+        assert state_of(lab.session, ref) is GuestState.SHUTOFF
+
+    def test_a_running_guest_refuses_a_second_start_and_resume(self, lab: Lab) -> None:
+        ref = lab.started()
+        with pytest.raises(WrongState):
+            lab.session.start(ref)
+        with pytest.raises(WrongState):
+            lab.session.resume(ref)
+        assert state_of(lab.session, ref) is GuestState.RUNNING
+
+    def test_managed_save_and_what_follows(self, lab: Lab) -> None:
+        if not lab.has(Feature.MANAGED_SAVE):
+            return
+        ref = lab.started()
+        lab.session.managed_save(ref)
+        saved = lab.session.guest(ref)
+        assert (saved.state, saved.has_managed_save) == (GuestState.SHUTOFF, True)
+        assert next(each for each in lab.session.guests() if each.uuid == ref.uuid).has_managed_save
+        lab.session.start(ref)
+        assert lab.session.guest(ref).state is GuestState.RUNNING
+        assert not lab.session.guest(ref).has_managed_save
+        lab.session.managed_save(ref)
+        lab.session.discard_managed_save(ref)
+        assert not lab.session.guest(ref).has_managed_save
+        lab.session.discard_managed_save(ref)  # nothing there: nothing happens
+
+    def test_autostart_is_set_and_unset_again_and_again(self, lab: Lab) -> None:
+        ref = lab.make()
+        for enabled in (True, True, False, False):
+            lab.session.set_autostart(ref, enabled=enabled)
+            assert lab.session.guest(ref).autostart is enabled
+            assert next(each for each in lab.session.guests() if each.uuid == ref.uuid).autostart is enabled
+
+    # -- definitions ----------------------------------------------------------------------------------------------
+    def test_defining_what_is_there_changes_nothing(self, lab: Lab) -> None:
+        ref = lab.make()
+        before = lab.session.guest(ref)
+        assert lab.session.define(lab.session.definition(ref)).xml_digest == before.xml_digest
+        after = lab.session.guest(ref)
+        assert after.xml_digest == before.xml_digest
+
+    def test_a_changed_definition_takes_effect(self, lab: Lab) -> None:
+        ref = lab.make()
+        before = lab.session.guest(ref)
+        after = lab.session.define(lab.changed(lab.session.definition(ref), "Front door"))
+        assert after.uuid == before.uuid
+        assert after.title == "Front door"
+        assert after.xml_digest != before.xml_digest
+        assert lab.session.guest(ref) == after
+
+    @pytest.mark.parametrize(
+        "xml",
+        [
+            "",
+            "no xml",
+            "<domain",
+            "<network><name>x</name></network>",
+            "<domain><name>a/b</name></domain>",
+            '<!DOCTYPE domain [<!ENTITY a "b">]><domain><name>&a;</name></domain>',
+            '<!DOCTYPE domain SYSTEM "file:///etc/passwd"><domain/>',
+        ],
+    )
+    def test_bad_definitions_are_refused(self, lab: Lab, xml: str) -> None:
+        before = {info.uuid for info in lab.session.guests()}
+        with pytest.raises(InvalidDefinition):
+            lab.session.define(xml)
+        assert {info.uuid for info in lab.session.guests()} == before
+
+    def test_undefined_is_gone(self, lab: Lab) -> None:
+        ref = lab.make()
+        lab.session.undefine(ref)
+        assert lab.session.guest_or_none(ref) is None
+        assert ref.uuid not in {info.uuid for info in lab.session.guests()}
+
+    def test_undefine_takes_the_managed_save_along(self, lab: Lab) -> None:
+        if not lab.has(Feature.MANAGED_SAVE):
+            return
+        ref = lab.started()
+        lab.session.managed_save(ref)
+        lab.session.undefine(ref)
+        assert lab.session.guest_or_none(ref) is None
+
+    # -- news and numbers -----------------------------------------------------------------------------------------
+    def test_each_change_of_life_makes_news(self, lab: Lab) -> None:
+        if not lab.has(Feature.EVENTS):
+            return
+        news = News(lab.session)
+        ref = lab.make()
+        assert news.expect(ref, "defined").kind is GuestEventKind.DEFINED
+        lab.session.start(ref)
+        event = news.expect(ref, "started")
+        assert event.kind is GuestEventKind.CHANGED
+        assert event.name == ref.name
+        assert abs(time.monotonic() - event.at) < 60
+        lab.session.suspend(ref)
+        news.expect(ref, "suspended", "paused")
+        lab.session.resume(ref)
+        news.expect(ref, "resumed")
+        lab.session.force_off(ref)
+        news.expect(ref, "stopped", "destroyed")
+        lab.session.undefine(ref)
+        assert news.expect(ref, "undefined").kind is GuestEventKind.UNDEFINED
+
+    def test_what_another_session_does_makes_news_here(self, lab: Lab) -> None:
+        if not lab.has(Feature.EVENTS):
+            return
+        news = News(lab.session)
+        other = lab.driver.open(lab.endpoint)
+        try:
+            ref = lab.make()
+            other.start(ref)
+            news.expect(ref, "started")
+        finally:
+            other.close()
+
+    def test_a_sink_that_fails_harms_nobody(self, lab: Lab) -> None:
+        if not lab.has(Feature.EVENTS):
+            return
+
+        def broken(_event: GuestEvent) -> None:
+            raise RuntimeError("a sink with a bug")
+
+        other = lab.driver.open(lab.endpoint)
+        try:
+            other.subscribe(broken)
+            news = News(lab.session)
+            ref = lab.started()
+            news.expect(ref, "started")
+        finally:
+            other.close()
+
+    def test_counters_of_a_running_guest_grow(self, lab: Lab) -> None:
+        ref = lab.started()
+
+        def counters():
+            return next((each for each in lab.session.stats() if each.uuid == ref.uuid), None)
+
+        first = wait_until(counters, 10, "counters")
+        assert first.vcpus >= 1
+        assert first.cpu_time_seconds is not None
+        assert first.memory_bytes is not None
+        for name in ("disk_read_bytes", "disk_write_bytes", "network_receive_bytes", "network_transmit_bytes"):
+            value = getattr(first, name)
+            assert value is None or value >= 0
+        later = wait_until(lambda: (now := counters()) and now.at > first.at and now, 10, "later counters")
+        assert later.cpu_time_seconds >= first.cpu_time_seconds
+
+    def test_a_stopped_guest_has_no_counters(self, lab: Lab) -> None:
+        ref = lab.make()
+        assert ref.uuid not in {each.uuid for each in lab.session.stats()}
+
+    # -- shutdown and console: need a guest that listens -----------------------------------------------------------
+    def test_shell_on_the_console_then_shutdown(self, lab: Lab) -> None:
+        if not lab.has(Feature.CONSOLE_SERIAL):
+            return
+        ref = lab.make_shell()
+        assert "serial" in lab.session.guest(ref).consoles
+        lab.session.start(ref)
+        console = lab.session.open_console(ref, "serial")
+        try:
+            ask(console, b"echo ready-$((6*7))", b"ready-42", lab.boot_seconds)
+            console.resize(columns=100, rows=40)
+            with pytest.raises(ConsoleBusy):
+                lab.session.open_console(ref, "serial")
+            successor = lab.session.open_console(ref, "serial", take_over=True)
+            with pytest.raises(ConsoleBusy):
+                read_until(console, b"never", 5)
+            ask(successor, b"echo still-$((6*7))", b"still-42")
+            lab.session.shutdown(ref)
+            wait_state(lab.session, ref, GuestState.SHUTOFF)
+            wait_until(lambda: successor.read(timeout_seconds=1.0) == b"", 10, "end of the console")
+            successor.close()
+        finally:
+            console.close()
+
+    def test_reboot_is_obeyed(self, lab: Lab) -> None:
+        if not lab.has(Feature.CONSOLE_SERIAL):
+            return
+        ref = lab.make_shell()
+        lab.session.start(ref)
+        console = lab.session.open_console(ref, "serial")
+        try:
+            ask(console, b"touch /tmp/mark; echo marked-$((6*7))", b"marked-42", lab.boot_seconds)
+            lab.session.reboot(ref)
+            assert state_of(lab.session, ref) is GuestState.RUNNING
+        finally:
+            console.close()
+
+    def test_close_wakes_a_blocked_reader(self, lab: Lab) -> None:
+        if not lab.has(Feature.CONSOLE_SERIAL):
+            return
+        ref = lab.make_shell()
+        lab.session.start(ref)
+        console = lab.session.open_console(ref, "serial")
+        ended = threading.Event()
+
+        def reader() -> None:
+            while console.read(timeout_seconds=60):
+                pass
+            ended.set()
+
+        threading.Thread(target=reader, daemon=True).start()
+        console.close()
+        console.close()
+        assert ended.wait(5)
+        with pytest.raises(Unreachable):
+            console.write(b"x")
+        lab.session.open_console(ref, "serial").close()
+
+    def test_a_guest_that_is_off_has_no_console(self, lab: Lab) -> None:
+        ref = lab.make()
+        for feature, kind in ((Feature.CONSOLE_SERIAL, "serial"), (Feature.CONSOLE_VNC, "vnc")):
+            if lab.has(feature):
+                with pytest.raises(WrongState):
+                    lab.session.open_console(ref, kind)
+
+    # -- the screen -----------------------------------------------------------------------------------------------
+    def test_screen_as_rfb_and_as_picture(self, lab: Lab) -> None:
+        ref = lab.make_screen() if lab.has(Feature.CONSOLE_VNC) or lab.has(Feature.SCREENSHOT) else None
+        if ref is None:
+            return
+        lab.session.start(ref)
+        if lab.has(Feature.SCREENSHOT):
+            assert lab.session.screenshot(ref).startswith(b"\x89PNG\r\n\x1a\n")
+        if lab.has(Feature.CONSOLE_VNC):
+            assert "vnc" in lab.session.guest(ref).consoles
+            console = lab.session.open_console(ref, "vnc")
+            assert read_until(console, b"\n", 10).startswith(b"RFB 003.")
+            console.write(b"RFB 003.008\n")
+            assert console.read(timeout_seconds=10)  # the security types: it talks back
+            console.close()
+            assert console.read(timeout_seconds=1) == b""
+
+    # -- life -----------------------------------------------------------------------------------------------------
+    def test_after_close_every_verb_says_unreachable(self, lab: Lab) -> None:
+        session = lab.driver.open(lab.endpoint)
+        assert session.alive()
+        session.close()
+        session.close()
+        assert not session.alive()
+        with pytest.raises(DriverError):
+            session.guests()
+        with pytest.raises(DriverError):
+            session.start(NOBODY)

@@ -1,0 +1,127 @@
+"""Real hypervisors as pytest fixtures (a plug-in: see tests/conftest.py). What they make is gone when the test is.
+
+Tests that use them carry the marker `real`. Where the hypervisor cannot be had they skip, under CI=true they fail:
+`require` is that rule, for tests of their own as well.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from tests.labs import local
+from tests.labs.hosts import LabHosts, lab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class GuestFactory(Protocol):
+    """Defines a guest; `start=True` starts it, `ready=True` also waits for its shell. Options: see the lab's script."""
+
+    def __call__(self, *options: str, name: str = "", start: bool = False, ready: bool = False) -> local.Guest: ...
+
+
+class QemuGuestFactory(Protocol):
+    """As `GuestFactory`; `kind` is "linux" (a shell, obeys shutdown) or "bootsector" (16 MiB, obeys nothing)."""
+
+    def __call__(
+        self, *options: str, name: str = "", start: bool = False, ready: bool = False, kind: str = "linux"
+    ) -> local.Guest: ...
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+def require(have: Callable[[], object], what: str) -> None:
+    """Run `have`; where it cannot be had the test skips, and fails under CI=true."""
+    try:
+        have()
+    except (local.LabError, OSError, subprocess.SubprocessError) as error:
+        message = f"{what}: {error}"
+        if in_ci():
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+
+
+def require_libvirtd(uri: str = local.QEMU_URI) -> None:
+    """Have libvirtd answer on `uri`, starting this machine's own where nothing does."""
+    require(lambda: local.ensure_libvirtd(uri), f"no libvirtd on {uri}")
+
+
+@pytest.fixture(scope="session")
+def tiny_kernel() -> local.TinyKernel:
+    """Kernel and RAM disk of the tiny guest, built once a machine."""
+    require(local.build_tiny_kernel, "no tiny guest")
+    return local.build_tiny_kernel()
+
+
+@pytest.fixture(scope="session")
+def tiny_disk() -> local.TinyKernel:
+    """As `tiny_kernel`, with the bootable disk."""
+    require(lambda: local.build_tiny_kernel(disk=True), "no tiny guest with a disk")
+    return local.build_tiny_kernel(disk=True)
+
+
+@pytest.fixture
+def qemu_guest() -> Iterator[QemuGuestFactory]:
+    """Defines guests on qemu:///system: `qemu_guest("--mem", "256", start=True)`."""
+    require_libvirtd(local.QEMU_URI)
+    made: list[local.Guest] = []
+
+    def make(
+        *options: str, name: str = "", start: bool = False, ready: bool = False, kind: str = "linux"
+    ) -> local.Guest:
+        maker = {"linux": local.make_qemu_guest, "bootsector": local.make_bootsector_guest}[kind]
+        return _begin(made, maker(*options, name=name), start=start, ready=ready)
+
+    yield make
+    _remove(made)
+
+
+@pytest.fixture
+def lxc_guest() -> Iterator[GuestFactory]:
+    """Defines busybox containers on lxc:///system."""
+    require_libvirtd(local.LXC_URI)
+    made: list[local.Guest] = []
+
+    def make(*options: str, name: str = "", start: bool = False, ready: bool = False) -> local.Guest:
+        return _begin(made, local.make_lxc_guest(*options, name=name), start=start, ready=ready)
+
+    yield make
+    _remove(made)
+
+
+@pytest.fixture(scope="session")
+def lab_hosts() -> Iterator[LabHosts]:
+    """Two separate libvirtd hosts with TLS, up for the whole session; a test that breaks one calls `restore()`."""
+    hosts = lab()
+    try:
+        require(lambda: hosts.up(2), "no lab of several hosts")
+        yield hosts
+    finally:
+        hosts.down()
+
+
+def _begin(made: list[local.Guest], guest: local.Guest, *, start: bool, ready: bool) -> local.Guest:
+    made.append(guest)
+    if start or ready:
+        guest.start()
+    if ready:
+        guest.wait_ready()
+    return guest
+
+
+def _remove(made: list[local.Guest]) -> None:
+    errors: list[Exception] = []
+    for guest in made:
+        try:
+            guest.remove()
+        except local.LabError as error:
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("guests were left behind", errors)

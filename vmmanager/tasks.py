@@ -1,0 +1,25 @@
+"""Periodic tasks over several rooms."""
+
+from __future__ import annotations
+
+from celery import shared_task
+from django.utils import timezone
+
+from accounts import retention as accounts_retention
+from core.threads import database_released
+from events import retention
+from live import tickets
+from metrics import store
+from operations import retention as operations_retention
+
+
+@shared_task(name="vmmanager.trim")
+def trim() -> None:
+    """Remove what is older than it is kept, in small batches."""
+    now = timezone.now()
+    with database_released():
+        store.trim(now)
+        tickets.trim(now)
+        accounts_retention.trim(now)
+        retention.trim(now)
+        operations_retention.trim(now)

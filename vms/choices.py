@@ -1,0 +1,29 @@
+"""States and kinds of guests: the contract's words and what people read."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class State(models.TextChoices):
+    """Observed state (values: `drivers.types.GuestState`)."""
+
+    RUNNING = "running", _("Running")
+    PAUSED = "paused", _("Paused")
+    SHUTTING_DOWN = "shutting_down", _("Shutting down")
+    SHUTOFF = "shutoff", _("Shut off")
+    CRASHED = "crashed", _("Crashed")
+    PMSUSPENDED = "pmsuspended", _("Suspended")
+    UNKNOWN = "unknown", _("Unknown")
+
+
+class Kind(models.TextChoices):
+    """Machine or container (values: `drivers.types.GuestKind`)."""
+
+    MACHINE = "machine", _("Machine")
+    CONTAINER = "container", _("Container")
+
+
+ACTIVE = (State.RUNNING, State.PAUSED, State.SHUTTING_DOWN, State.CRASHED, State.PMSUSPENDED)
+"""States in which the hypervisor holds a live guest (crashed: preserved after a panic, or gone; the driver says which)."""

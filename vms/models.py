@@ -1,0 +1,127 @@
+"""A VM is any guest we know: machine or container. Facts are written by `vms.inventory` alone, wishes are operations."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models.functions import Lower
+
+from core.fields import TagsField
+from core.models import BaseModel
+from drivers.types import GuestRef
+from hosts.choices import VirtualizationTypeChoice
+from vms.choices import Kind, State
+
+
+class VM(BaseModel):
+    """One guest of one hypervisor.
+
+    `version` is bumped by every observation that changes something a reader can see, and travels in its event: a
+    browser drops what is not newer. A guest that is gone keeps its row as a tombstone (`gone_at`) for history and audit.
+    """
+
+    hypervisor = models.ForeignKey("hosts.Hypervisor", on_delete=models.CASCADE, related_name="vms")
+    uuid = models.CharField(max_length=64, help_text="the hypervisor's own identifier")
+    name = models.CharField(max_length=255)
+    kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.MACHINE)
+    virtualization_type = models.CharField(max_length=12, choices=VirtualizationTypeChoice.choices, blank=True)
+    techniques = models.JSONField(default=list)
+    domain_type = models.CharField(max_length=20, blank=True)
+
+    state = models.CharField(max_length=14, choices=State.choices, default=State.UNKNOWN)
+    state_reason = models.CharField(max_length=60, blank=True)
+    state_since = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    observed_at = models.DateTimeField()
+    gone_at = models.DateTimeField(null=True, blank=True)
+
+    vcpus = models.PositiveIntegerField(default=1)
+    memory_bytes = models.BigIntegerField(default=0)
+    max_memory_bytes = models.BigIntegerField(default=0)
+    persistent = models.BooleanField(default=True)
+    autostart = models.BooleanField(default=False)
+    has_managed_save = models.BooleanField(default=False)
+    os = models.CharField(max_length=200, blank=True)
+    boot = models.JSONField(default=dict)
+    graphics = models.JSONField(default=list)
+    consoles = models.JSONField(default=list)
+    addresses = models.JSONField(default=list)
+    xml_digest = models.CharField(max_length=64, blank=True)
+
+    title = models.CharField(max_length=255, blank=True)
+    description = models.TextField(blank=True)
+    tags = TagsField()
+    project = models.CharField(max_length=100, blank=True)
+    owner = models.ForeignKey("accounts.User", on_delete=models.SET_NULL, null=True, blank=True, related_name="vms")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["hypervisor", "uuid"], name="vm_unique_on_hypervisor"),
+            models.CheckConstraint(condition=models.Q(state__in=State.values), name="vm_state_known"),
+        ]
+        indexes = [
+            models.Index(Lower("name"), "id", name="vm_name", condition=models.Q(gone_at__isnull=True)),
+            models.Index(fields=["state"], name="vm_state", condition=models.Q(gone_at__isnull=True)),
+            models.Index(fields=["memory_bytes", "id"], name="vm_memory", condition=models.Q(gone_at__isnull=True)),
+            # Counted on every page, for the navigation: 10,000 guests in 0.7 ms out of the index alone, 4.4 ms without.
+            models.Index(
+                fields=["hypervisor", "state", "state_reason"],
+                name="vm_fleet",
+                condition=models.Q(gone_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def ref(self) -> str:
+        """`vm/<id>`, as events, operations and filters name it."""
+        return f"vm/{self.pk}"
+
+    @property
+    def guest_ref(self) -> GuestRef:
+        """Its name for a driver session."""
+        return GuestRef(uuid=self.uuid, name=self.name)
+
+    @property
+    def stale(self) -> bool:
+        """Whether its host is out of reach, so that the last known state stands. Needs `hypervisor` selected."""
+        return not self.hypervisor.online
+
+
+class VMDisk(models.Model):
+    """A disk of a guest, rebuilt from its definition when that changes; never edited by hand."""
+
+    vm = models.ForeignKey("vms.VM", on_delete=models.CASCADE, related_name="disks")
+    target = models.CharField(max_length=100)
+    device = models.CharField(max_length=20, default="disk")
+    bus = models.CharField(max_length=30, blank=True)
+    source = models.CharField(max_length=4096, blank=True)
+    pool = models.CharField(max_length=255, blank=True)
+    format = models.CharField(max_length=30, blank=True)
+    size_bytes = models.BigIntegerField(null=True, blank=True)
+    readonly = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["vm", "target"], name="disk_target_unique")]
+
+    def __str__(self) -> str:
+        return self.target
+
+
+class VMNic(models.Model):
+    """A network interface of a guest, rebuilt from its definition when that changes; never edited by hand."""
+
+    vm = models.ForeignKey("vms.VM", on_delete=models.CASCADE, related_name="interfaces")
+    mac = models.CharField(max_length=20, db_index=True)
+    model = models.CharField(max_length=30, blank=True)
+    network = models.CharField(max_length=255, blank=True)
+    link = models.CharField(max_length=10, default="up")
+    target = models.CharField(max_length=50, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.mac

@@ -1,0 +1,151 @@
+"""What a row and a page show beside the guest itself: what may be done now, address, load. A fixed number of queries for any page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+
+from metrics import store
+from metrics.rates import Values
+from vms.choices import State
+from vms.consoles import console_action
+from vms.services import vm_actions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+    from accounts.actor import Actor
+    from vms.models import VM
+
+UNSUPPORTED: Final = "unsupported"
+ICONS: Final = {
+    "start": "play",
+    "shutdown": "power",
+    "reboot": "reboot",
+    "reset": "reboot",
+    "force-off": "bolt",
+    "suspend": "pause",
+    "resume": "play",
+    "managed-save": "disk",
+    "discard-managed-save": "trash",
+}
+_MAIN = {
+    State.RUNNING: "shutdown",
+    State.SHUTTING_DOWN: "shutdown",
+    State.PAUSED: "resume",
+    State.PMSUSPENDED: "resume",
+}
+"""State → the one power button that a row shows, and the key `s` presses; all others start."""
+
+
+def labels() -> dict[str, str]:
+    """Verbs as in virsh, in the reader's language; the same words as `static/js/actions.js`."""
+    return {
+        "start": _("Start"),
+        "shutdown": _("Shut down"),
+        "reboot": _("Reboot"),
+        "reset": _("Reset"),
+        "force-off": _("Force off"),
+        "suspend": _("Suspend"),
+        "resume": _("Resume"),
+        "managed-save": _("Save to disk"),
+        "discard-managed-save": _("Discard saved memory"),
+    }
+
+
+def _hints() -> dict[str, str]:
+    return {
+        "reset": _("The reset button: at once, unsaved work is lost"),
+        "force-off": _("Pulls the plug: unsaved work is lost"),
+        "suspend": _("Freezes it in memory"),
+        "managed-save": _("Its memory goes to disk; the next start goes on from there"),
+        "discard-managed-save": _("The next start boots from the beginning"),
+    }
+
+
+def vm_rows(vms: Sequence[VM], *, by: Actor) -> list[dict[str, Any]]:
+    """Rows of the list. Two queries: the newest samples, and ten minutes of CPU for the small line."""
+    running = [vm.pk for vm in vms if vm.state == State.RUNNING and not vm.stale]
+    loads = store.latest(running) if running else {}
+    sparks = store.sparklines(running) if running else {}
+    words = labels()
+    return [_row(vm, by=by, load=loads.get(vm.pk), spark=sparks.get(vm.pk, ()), words=words) for vm in vms]
+
+
+def _row(
+    vm: VM, *, by: Actor, load: Values | None, spark: Sequence[float | None], words: dict[str, str]
+) -> dict[str, Any]:
+    actions = vm_actions(vm, by=by)
+    name = main_action(vm)
+    return {
+        "id": str(vm.pk),
+        "vm": vm,
+        "words": {
+            "select": _("Select %(name)s") % {"name": vm.name},
+            "main": f"{words[name]} {vm.name}",
+            "console": f"{_('Console of')} {vm.name}",
+            "more": _("More for %(name)s") % {"name": vm.name},
+        },
+        "can": " ".join(key for key, one in actions.items() if one["allowed"]),
+        "main": {"name": name, "label": words[name], "icon": ICONS[name], **actions[name]},
+        "console": console_action(vm, by=by),
+        "address": first_address(vm),
+        "load": load or Values(),
+        "memory_in_use": _memory_in_use(vm, load),
+        "spark": spark,
+    }
+
+
+def _memory_in_use(vm: VM, load: Values | None) -> int | None:
+    """What the guest uses of its memory; None where its balloon driver does not tell.
+
+    All of it, or more, is what it was given or what its process holds on the host, which says nothing of how full it is.
+    """
+    used = load.memory_bytes if load else None
+    return used if used is not None and used < vm.memory_bytes else None
+
+
+def main_action(vm: VM) -> str:
+    """The power button of its state."""
+    return _MAIN.get(State(vm.state), "start")
+
+
+def first_address(vm: VM) -> str:
+    """The address that a list shows; "" where none is known, or where it would be an old one's."""
+    if vm.state in (State.SHUTOFF, State.CRASHED):
+        return ""
+    return next((address_text(one) for one in vm.addresses), "")
+
+
+def address_text(entry: Any) -> str:
+    """An address as text, whatever else is known of it."""
+    return str(entry.get("address", "")) if isinstance(entry, dict) else str(entry)
+
+
+def vm_buttons(vm: VM, *, by: Actor) -> dict[str, Any]:
+    """All that a page or the peek offers: `main` (always there), `more` (the menu), console, delete, autostart; one is `primary`.
+
+    What the hypervisor can never do is left out of the menu; its host's page says why.
+    """
+    actions = vm_actions(vm, by=by)
+    words, hints = labels(), _hints()
+
+    def button(name: str) -> dict[str, Any]:
+        return {"name": name, "label": words[name], "icon": ICONS[name], "hint": hints.get(name, ""), **actions[name]}
+
+    thaw = main_action(vm) == "resume"
+    main = [button(name) for name in (("resume",) if thaw else ("start",)) + ("shutdown", "reboot")]
+    rare = ["reset", "force-off", *(("start",) if thaw else ("suspend",)), "managed-save"]
+    if vm.has_managed_save:
+        rare.append("discard-managed-save")
+    console = console_action(vm, by=by)
+    return {
+        "main": main,
+        "more": [one for one in map(button, rare) if one.get("code") != UNSUPPORTED],
+        "console": console,
+        "autostart": actions["autostart"],
+        "delete": actions["delete"],
+        "primary": "console" if vm.state == State.RUNNING and console["allowed"] else main[0]["name"],
+    }
