@@ -10,11 +10,12 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from drivers.errors import Unsupported
-from drivers.types import Feature, Support
+from drivers.types import Feature, Proof, Support
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from drivers.forms import Way
     from drivers.types import (
         Endpoint,
         GuestEvent,
@@ -196,6 +197,10 @@ class Driver(ABC):
     """What this kind can do at best."""
     reasons: ClassVar[Mapping[Feature, str]]
     """Why not, for each feature that is not in `features`."""
+    ways: ClassVar[tuple[Way, ...]] = ()
+    """How one gets there: what the host dialog offers and asks for, the most usual first."""
+    proof: ClassVar[Proof] = Proof.NONE
+    """What it has been proven on."""
 
     @abstractmethod
     def open(self, endpoint: Endpoint) -> Session:

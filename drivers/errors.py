@@ -73,6 +73,14 @@ class Denied(DriverError):
     expected = True
 
 
+class TlsFailed(DriverError):
+    """The host's certificate is not the one that is trusted."""
+
+    code = "tls_failed"
+    status = 502
+    expected = True
+
+
 class Unreachable(DriverError):
     """The host is out of reach."""
 

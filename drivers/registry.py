@@ -15,7 +15,20 @@ from drivers.types import Support
 
 BUILT_IN: dict[str, str] = {
     "qemu": "drivers.libvirtd.kinds:QemuDriver",
+    "xen": "drivers.libvirtd.xen:XenDriver",
     "lxc": "drivers.libvirtd.kinds:LxcDriver",
+    "docker": "drivers.dockerd:DockerDriver",
+    "podman": "drivers.dockerd:PodmanDriver",
+    "esx": "drivers.vsphere:EsxDriver",
+    "vpx": "drivers.vsphere:VCenterDriver",
+    "hyperv": "drivers.hyperv:HyperVDriver",
+    "xapi": "drivers.xapi:XapiDriver",
+    "openvz": "drivers.libvirtd.openvz:OpenVzDriver",
+    "vz": "drivers.libvirtd.openvz:VirtuozzoDriver",
+    "vmware": "drivers.libvirtd.hosted:VmwareDriver",
+    "vbox": "drivers.libvirtd.hosted:VirtualBoxDriver",
+    "bhyve": "drivers.libvirtd.others:BhyveDriver",
+    "ch": "drivers.libvirtd.others:CloudHypervisorDriver",
     "test": "drivers.libvirtd.kinds:TestDriver",
     "fake": "drivers.fake:FakeDriver",
 }

@@ -87,6 +87,21 @@ class Feature(StrEnum):
     HOTPLUG_DISK = "hotplug.disk"
 
 
+class Proof(StrEnum):
+    """What a driver has been proven on, said wherever the driver is offered."""
+
+    REAL = "real"
+    """The hypervisor itself."""
+    PARTLY = "partly"
+    """libvirt's real driver, with a stand-in for the product's own tools behind it."""
+    SIMULATOR = "simulator"
+    """A simulator that others maintain."""
+    STAND_IN = "stand_in"
+    """A stand-in of our own, made from the product's documentation."""
+    NONE = "none"
+    """Nothing: it should work."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Support:
     """Whether a feature works here, and if not, why (a sentence for a person)."""

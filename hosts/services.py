@@ -53,11 +53,9 @@ class NewHypervisor:
 def check_endpoint(new: NewHypervisor) -> tuple[ParsedUri, Credentials | None]:
     """The endpoint, checked and normalised. Raises BadInput."""
     parsed = parse_uri(new.uri, data_dir=settings.DATA_DIR)
-    if parsed.driver not in registry.kinds():
-        raise BadInput(
-            f"{parsed.driver} hypervisors cannot be managed yet.",
-            errors=[{"pointer": "/uri", "detail": "driver not built in"}],
-        )
+    available = registry.availability(parsed.driver)
+    if not available.supported:
+        raise BadInput(available.reason, errors=[{"pointer": "/uri", "detail": "driver not available"}])
     return parsed, Credentials(**new.credentials) if new.credentials else None
 
 

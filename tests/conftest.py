@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
     from accounts.models import User
 
-pytest_plugins = ["tests.labs.fixtures", "tests.services"]
+pytest_plugins = [
+    "tests.labs.engines",
+    "tests.labs.esx",
+    "tests.labs.fixtures",
+    "tests.labs.hyperv",
+    "tests.labs.openvz",
+    "tests.labs.workstation",
+    "tests.labs.xapi",
+    "tests.labs.xen",
+    "tests.services",
+]
 
 
 # -- people and how they come in -----------------------------------------------------------------------------------------

@@ -10,13 +10,28 @@ import libvirt
 
 from drivers.base import Driver
 from drivers.errors import Timeout
+from drivers.forms import (
+    ACCOUNT,
+    CA_CERTIFICATE,
+    CERTIFICATE,
+    CERTIFICATE_KEY,
+    CLEAR_TEXT,
+    HOST,
+    HOST_KEY,
+    PORT,
+    SOCKET,
+    SSH_KEY,
+    VERIFY,
+    Field,
+    Way,
+)
 from drivers.libvirtd import loop
 from drivers.libvirtd.errors import translate
 from drivers.libvirtd.events import EventTap
 from drivers.libvirtd.guests import Profile
 from drivers.libvirtd.session import LibvirtSession
 from drivers.libvirtd.uri import prepared
-from drivers.types import Feature, GuestKind, Technique, VirtualizationType
+from drivers.types import Feature, GuestKind, Proof, Technique, VirtualizationType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +74,55 @@ _LATER: dict[Feature, str] = {
 }
 
 SAVE_FLAGS = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+
+
+_SASL = (
+    Field(name="username", label="User name", hint="If the host asks for one (SASL)."),
+    Field(name="password", label="Password", secret=True),
+)
+
+
+def libvirt_ways(scheme: str, *, path: str = "/system", local: bool = True) -> tuple[Way, ...]:
+    """The ways that libvirt offers for a hypervisor with a daemon: SSH first, because it needs nothing set up there."""
+    ways = (
+        Way(
+            name="ssh",
+            label="SSH",
+            scheme=f"{scheme}+ssh",
+            path=path,
+            port=22,
+            fields=(HOST, ACCOUNT, PORT, SSH_KEY, HOST_KEY),
+        ),
+        Way(
+            name="tls",
+            label="TLS with certificates",
+            scheme=f"{scheme}+tls",
+            path=path,
+            port=16514,
+            fields=(HOST, PORT, CERTIFICATE, CERTIFICATE_KEY, CA_CERTIFICATE, VERIFY, *_SASL),
+        ),
+        Way(
+            name="tcp",
+            label="TCP, not encrypted",
+            scheme=f"{scheme}+tcp",
+            path=path,
+            port=16509,
+            fields=(HOST, PORT, *_SASL),
+            warning=CLEAR_TEXT,
+        ),
+    )
+    here = (
+        Way(name="local", label="This machine", scheme=scheme, path=path, local=True),
+        Way(
+            name="unix",
+            label="A socket on this machine",
+            scheme=f"{scheme}+unix",
+            path=path,
+            fields=(SOCKET,),
+            local=True,
+        ),
+    )
+    return (*ways, *here) if local else ways
 
 
 class LibvirtDriver(Driver):
@@ -170,6 +234,11 @@ class QemuDriver(LibvirtDriver):
     console_safe = libvirt.VIR_DOMAIN_CONSOLE_SAFE
     console_force = libvirt.VIR_DOMAIN_CONSOLE_FORCE
     nests = True
+    proof = Proof.REAL
+    ways = (
+        *libvirt_ways("qemu"),
+        Way(name="session", label="This machine, this account only", scheme="qemu", path="/session", local=True),
+    )
 
 
 class LxcDriver(LibvirtDriver):
@@ -202,6 +271,8 @@ class LxcDriver(LibvirtDriver):
         )
     }
     version_is_kernel = True
+    proof = Proof.REAL
+    ways = libvirt_ways("lxc")
 
     def shutdown(self, domain: libvirt.virDomain) -> None:
         """By initctl, and by a signal to its init besides.
@@ -246,7 +317,8 @@ class TestDriver(LibvirtDriver):
     undefine_flags = SAVE_FLAGS
     is_real = False
     free_memory_unit = 1024  # libvirt 9.0 answers KiB here where bytes are promised (measured)
-    one_connection = True
+    proof = Proof.REAL
+    ways = (Way(name="default", label="Its default world", scheme="test", path="/default", local=True),)
 
     _worlds: ClassVar[dict[str, tuple[libvirt.virConnect, EventTap]]] = {}
     _lock: ClassVar[threading.Lock] = threading.Lock()

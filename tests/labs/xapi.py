@@ -1,0 +1,1 @@
+"""A stand-in for XenServer's XAPI, as fixtures (a plug-in: see tests/conftest.py)."""
