@@ -5,6 +5,9 @@ queued events through. All that waits is taken at once and folded by guest, and 
 by itself while a reading is under way, and there is no timer in the way of a single event. When the link is lost the last
 known state stands, and the next *up* begins a new life: nothing is sent for what happened meanwhile.
 
+A hypervisor that tells no news is looked at by the same thread, whenever `drivers.polling` says that it is due; what a look finds
+goes the way of events.
+
 Whatever a driver raises or answers ends here: this hypervisor's link is then in error and tried again with back-off. No lock is
 shared with other hypervisors.
 """
@@ -24,18 +27,20 @@ from django.utils import timezone
 
 from core.errors import Missing
 from core.threads import LongThread
+from drivers import registry
 from drivers.errors import AlreadyExists, DriverError, Timeout, Unreachable, Unsupported
+from drivers.polling import Poller, no_news
 from drivers.pool import LinkState as PoolState
 from drivers.pool import LinkStatus
-from drivers.types import GuestEvent, GuestRef
+from drivers.types import Feature, GuestEvent, GuestRef, Support
 from hosts.choices import LinkState
 from hosts.inventory import host_observe, hypervisor_observe_link, link_state
 from watcher.rounds import backoff, renew, rest
-from watcher.sweep import read_named, sweep
+from watcher.sweep import listing, read_named, sweep
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from drivers.base import Session
     from drivers.pool import SessionPool
@@ -58,6 +63,7 @@ class Order(enum.Enum):
     WAKE = "wake"
     REFRESH = "refresh"
     PROBE = "probe"
+    NUDGE = "nudge"
 
 
 class HypervisorWatcher:
@@ -69,14 +75,12 @@ class HypervisorWatcher:
 
     Attributes:
         attached: Subscribed and swept on the link as it stands now: the rows are true.
-        has_events: Whether this hypervisor tells news by itself.
     """
 
     def __init__(self, hypervisor: Hypervisor, *, pool: SessionPool) -> None:
         self.hypervisor = hypervisor
         self.endpoint = hypervisor.endpoint()
         self.attached = False
-        self.has_events = True
         self._pool = pool
         self._inbox: queue.SimpleQueue[GuestEvent | LinkStatus | Order | DriverError] = queue.SimpleQueue()
         self._thread = LongThread(f"vmm-watch-{hypervisor.driver}-{str(hypervisor.pk)[-6:]}", self._run, fatal=False)
@@ -87,6 +91,9 @@ class HypervisorWatcher:
         self._wanted: tuple[LinkState, DriverError | None] = (LinkState.CONNECTING, None)
         self._told: tuple[LinkState, DriverError | None] | None = None
         self._call_since: float | None = None
+        self._listing = False
+        self._poller: Poller | None = None
+        self._told_delay: float | None = None
         self._heard_at = time.monotonic()
         self._removed = False
 
@@ -110,6 +117,11 @@ class HypervisorWatcher:
         """Whether it was asked to end: what comes late from a hypervisor is not written any more."""
         return self._thread.stopping.is_set()
 
+    @property
+    def polls(self) -> bool:
+        """Whether news of this hypervisor has to be looked for: it tells none."""
+        return self._poller is not None
+
     def ask_stop(self) -> None:
         """Ask it to end; returns at once."""
         self._thread.stopping.set()
@@ -122,6 +134,11 @@ class HypervisorWatcher:
     def refresh(self) -> None:
         """Somebody wants a full listing now, and a new attempt where the link is down."""
         self._inbox.put(Order.REFRESH)
+
+    def nudge(self) -> None:
+        """Somebody works on one of its guests: look soon, where news has to be looked for."""
+        if self._poller is not None:
+            self._inbox.put(Order.NUDGE)
 
     def probe(self) -> None:
         """Another channel waits for long: find out whether this one answers. Asking again while it is asked does nothing."""
@@ -139,13 +156,13 @@ class HypervisorWatcher:
     def silent_seconds(self) -> float:
         """For how long a call has been waiting without any sign of life from the hypervisor; 0 when none waits.
 
-        The first full listing is one long call, and nothing else is asked meanwhile: it is given more time.
+        A full listing is one long call, and nothing else is asked meanwhile: it is given more time.
         """
         since = self._call_since
         if since is None:
             return 0.0
         silent = time.monotonic() - max(since, self._heard_at)
-        return silent if self.attached else max(0.0, silent - LISTING_SECONDS)
+        return silent if self.attached and not self._listing else max(0.0, silent - LISTING_SECONDS)
 
     def declare_silent(self, seconds: float) -> None:
         """Say in its place, while its thread hangs in a call, that the hypervisor does not answer."""
@@ -186,6 +203,8 @@ class HypervisorWatcher:
         due = [time.monotonic() + QUIET_SECONDS]
         if self._up_since is not None and not self.attached:
             due.append(self._attach_at)
+        if self._poller is not None and self.attached:
+            due.append(time.monotonic() + self._poller.due_seconds())
         if self._told != self._wanted:
             due.append(time.monotonic() + 1.0)
         return max(0.0, min(due) - time.monotonic())
@@ -195,15 +214,9 @@ class HypervisorWatcher:
         try:
             events = self._sort(batch)
             self._tell()
-            if self._up_since is None:
-                return
             if self.attached:
-                if events:
-                    self._follow(events)
-                elif Order.PROBE in batch:
-                    with self._session() as session:
-                        session.host_stats()
-            elif time.monotonic() >= self._attach_at:
+                self._serve(events, probed=Order.PROBE in batch)
+            elif self._up_since is not None and time.monotonic() >= self._attach_at:
                 self._attach()
         except Missing:
             self._removed = True
@@ -218,6 +231,16 @@ class HypervisorWatcher:
         with contextlib.suppress(DatabaseProblem):
             self._tell()
 
+    def _serve(self, events: Sequence[GuestEvent], *, probed: bool) -> None:
+        """What is to be done while the link stands."""
+        if events:
+            self._follow(events)
+        elif probed:
+            with self._session() as session:
+                session.host_stats()
+        if self._poller is not None and not self._poller.due_seconds():
+            self._look(self._poller)
+
     def _sort(self, batch: Sequence[GuestEvent | LinkStatus | Order | DriverError]) -> list[GuestEvent]:
         events = []
         for item in batch:
@@ -231,6 +254,9 @@ class HypervisorWatcher:
                         self._stumble(item)
                 case Order.REFRESH:
                     self._refresh()
+                case Order.NUDGE:
+                    if self._poller is not None:
+                        self._poller.nudge()
                 case Order.WAKE | Order.PROBE:
                     pass
         return events
@@ -305,19 +331,55 @@ class HypervisorWatcher:
         up_since = self._up_since
         with self._session() as session:
             if self._subscribed_since != up_since:
-                self.has_events = _subscribe(session, self._inbox)
+                self._poller = None if _subscribe(session, self._inbox) else Poller()
                 self._subscribed_since = up_since
-            info, capabilities = session.host_info(), session.capabilities()
-            self.heard()
+            self._observe(session)
             if self.stopping:
                 return
-            host_observe(self.hypervisor, info, capabilities)
-            tally = sweep(session, self.hypervisor, still_wanted=lambda: not self.stopping)
+            poller = self._poller
+            tally = sweep(
+                session,
+                self.hypervisor,
+                still_wanted=lambda: not self.stopping,
+                read=listing if poller is None else lambda session: poller.learn(lambda: listing(session)),
+            )
+            self._observe_delay(session)
         if self.stopping:
             return
         self.attached, self._failures = True, 0
         self._wanted = (LinkState.ONLINE, None)
         log.debug("swept", extra={**self._extra(), "guests": tally.seen, "changed": tally.changed})
+
+    def _observe(self, session: Session) -> None:
+        """Read and write down what the machine is and can do; where news has to be looked for, how late it can be."""
+        info = session.host_info()
+        capabilities: Mapping[Feature, Support] = session.capabilities()
+        self.heard()
+        if self.stopping:
+            return
+        self._told_delay = None
+        if self._poller is not None:
+            self._told_delay = self._poller.slowest_seconds
+            label = registry.get(self.hypervisor.driver).label
+            reason = no_news(label, slowest_seconds=self._told_delay)
+            capabilities = {**capabilities, Feature.EVENTS: Support(supported=False, reason=reason)}
+        host_observe(self.hypervisor, info, capabilities)
+
+    def _observe_delay(self, session: Session) -> None:
+        if self._poller is not None and self._poller.slowest_seconds != self._told_delay:
+            self._observe(session)
+
+    def _look(self, poller: Poller) -> None:
+        """Compare what is there with what was; what differs is followed like news that was told."""
+        with self._session() as session:
+            self._listing = True
+            try:
+                events = poller.look(lambda: listing(session))
+            finally:
+                self._listing = False
+            self._observe_delay(session)
+        if events and not self.stopping:
+            self._follow(events)
 
     def _follow(self, events: Sequence[GuestEvent]) -> None:
         """Read each guest that is named once, and write down what it is now."""
@@ -325,7 +387,7 @@ class HypervisorWatcher:
         started: dict[str, dt.datetime] = {}
         for event in events:
             refs[event.uuid] = GuestRef(uuid=event.uuid, name=event.name)
-            if event.reason.startswith("started/"):
+            if event.reason.partition("/")[0] == "started":
                 started[event.uuid] = timezone.now() - dt.timedelta(seconds=max(0.0, time.monotonic() - event.at))
         with self._session() as session:
             read_named(
@@ -348,7 +410,7 @@ def _like(one: DriverError | None, other: DriverError | None) -> bool:
 
 
 def _subscribe(session: Session, inbox: queue.SimpleQueue[GuestEvent | LinkStatus | Order | DriverError]) -> bool:
-    """News into the inbox from now on; False where the hypervisor has none (then sweeps come often)."""
+    """News into the inbox from now on; False where the hypervisor has none (then it is looked for)."""
     try:
         session.subscribe(inbox.put)
     except Unsupported:

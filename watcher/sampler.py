@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 SWEEP_SECONDS = 60.0
-POLL_SECONDS = 5.0
-"""Between two sweeps of a hypervisor that tells no news by itself."""
 SLOT_SECONDS = 5.0
 MESSAGE_SAMPLES = 500
 
@@ -157,8 +155,7 @@ class Sampler:
         return any(f"vm/{pk}" in looked for pk, _ in self._subjects.values())
 
     def _sweep_pause(self) -> float:
-        seconds = SWEEP_SECONDS if self._watcher.has_events else max(POLL_SECONDS, 10 * self._took)
-        return seconds * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
+        return SWEEP_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
 
     def _sweep(self) -> None:
         try:

@@ -6,8 +6,10 @@ every 5 s. It never speaks to a hypervisor, and never waits for a thread that do
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ from drivers.pool import the_pool
 from events import bell
 from events.log import last_seq
 from events.models import Event
+from vms.models import VM
 from watcher import lease
 from watcher.hypervisor import HypervisorWatcher
 from watcher.rounds import renew, rest
@@ -27,7 +30,7 @@ from watcher.sampler import Sampler
 
 if TYPE_CHECKING:
     import threading
-    import uuid
+    from collections.abc import Iterable, Sequence
 
     from drivers.pool import SessionPool
     from hosts.models import Hypervisor
@@ -169,6 +172,7 @@ class WatcherService:
             events = list(
                 Event.objects.filter(seq__gt=self._seq).order_by("seq").values_list("seq", "type", "object")[:2000]
             )
+            self._nudge([seq for seq, type_, _ in events if type_ == "operation.changed"])
         except DatabaseProblem:
             renew()
             return False
@@ -176,6 +180,19 @@ class WatcherService:
             self._seq = events[-1][0]
         self._refresh |= {object_ for _, type_, object_ in events if type_ == "audit.host_refresh"}
         return any(type_ in NEWS for _, type_, _ in events)
+
+    def _nudge(self, seqs: Sequence[int]) -> None:
+        """Where news has to be looked for, it is looked for soon while an operation goes on there, and after its end."""
+        watchers = {pk: one.watcher for pk, one in self._followed.items() if one.watcher.polls}
+        if not seqs or not watchers:
+            return
+        targets = set(Event.objects.filter(seq__in=seqs).values_list("data__target", flat=True))
+        guests = VM.objects.filter(pk__in=_ids("vm", targets)).values_list("hypervisor_id", flat=True)
+        concerned = set(guests) | _ids("hypervisor", targets)
+        hosts = _ids("host", targets)
+        for pk, watcher in watchers.items():
+            if pk in concerned or self._followed[pk].host in hosts:
+                watcher.nudge()
 
     @staticmethod
     def _ask_stop(followed: _Followed) -> None:
@@ -194,3 +211,14 @@ class WatcherService:
             lease.leave(me=self._me)
         except DatabaseProblem:
             log.warning("the leases could not be given back, they will run out")
+
+
+def _ids(kind: str, references: Iterable[str | None]) -> set[uuid.UUID]:
+    """The identifiers of `kind/<id>`."""
+    found = set()
+    for reference in references:
+        head, _, tail = (reference or "").partition("/")
+        if head == kind:
+            with contextlib.suppress(ValueError):
+                found.add(uuid.UUID(tail))
+    return found

@@ -23,20 +23,37 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def sweep(session: Session, hypervisor: Hypervisor, *, still_wanted: Callable[[], bool] = lambda: True) -> Tally:
+def listing(session: Session) -> Sequence[GuestInfo]:
+    """Every guest, read now.
+
+    Raises:
+        DriverError: From the session. TypeError: the answer is no listing.
+    """
+    infos = session.guests()
+    check_infos(infos)
+    return infos
+
+
+def sweep(
+    session: Session,
+    hypervisor: Hypervisor,
+    *,
+    still_wanted: Callable[[], bool] = lambda: True,
+    read: Callable[[Session], Sequence[GuestInfo]] = listing,
+) -> Tally:
     """Read every guest and write down what differs; guests that are not listed are gone.
 
     Args:
         session: Where to read.
         hypervisor: Whose guests they are.
         still_wanted: Asked when the reading, which may take long, is over: nothing is written when it is not.
+        read: How, for who wants to see the listing too.
 
     Raises:
         DriverError: From the session. TypeError: the listing is none.
     """
     seen_at = timezone.now()
-    infos = session.guests()
-    check_infos(infos)
+    infos = read(session)
     if not still_wanted():
         return Tally()
     tally = vms_observe(hypervisor, infos, seen_at=seen_at, complete=True)

@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from drivers.errors import Unsupported
 from drivers.fake import FakeDriver
 from drivers.types import GuestState
 from events import bell
@@ -181,15 +180,3 @@ def test_two_hypervisors_of_one_host_tell_its_load_once(service, make_world, eac
 
 def _info_of(place):
     return FakeDriver().open(place.endpoint).host_info()
-
-
-def test_a_hypervisor_without_events_is_swept_often(service, make_world, each, monkeypatch):
-    each(100)
-    monkeypatch.setattr("watcher.sampler.POLL_SECONDS", 0.1)
-    place = make_world()
-    place.fail_next(Unsupported("No events here."), verb="subscribe")
-    [hypervisor] = add_host("a", place.endpoint.uri)
-    service.start()
-    online(hypervisor)
-    place.add("web")
-    wait_until(lambda: state_of("web"), 5, "found by polling")
