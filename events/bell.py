@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import secrets
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 GROUP = "events"
 SAMPLES_GROUP = "samples"
+ORIGIN = secrets.token_hex(8)
+"""This process, in samples that it sends: its own listeners have them already when the layer brings them back."""
 LAST_WORDS_SECONDS = 1.0
 """How long a process that ends waits for rings still on their way (`manage.py create_token` rings and exits at once)."""
 
@@ -72,7 +75,7 @@ def broadcast_samples(samples: list[dict[str, Any]]) -> None:
     """
     for listener, loop in list(_listeners.items()):
         _hand(loop, listener.sampled, samples)
-    _far.send(SAMPLES_GROUP, {"type": "samples", "samples": samples})
+    _far.send(SAMPLES_GROUP, {"type": "samples", "from": ORIGIN, "samples": samples})
 
 
 def _hand(loop: asyncio.AbstractEventLoop, function: Callable[[Any], None], value: Any) -> None:

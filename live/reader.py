@@ -178,7 +178,7 @@ class EventReader:
                     message = await layer.receive(channel)
                     if message["type"] == "ring":
                         self.rung(message["seq"])
-                    elif message["type"] == "samples":
+                    elif message["type"] == "samples" and message["from"] != bell.ORIGIN:
                         self.sampled(message["samples"])
             except Exception:
                 if not failures:

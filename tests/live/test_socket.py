@@ -19,6 +19,7 @@ from events import bell, log, retention
 from events.models import Event
 from live import callers, consumers, reader, subscriber
 from tests.live.conftest import Socket, append, make_session, make_ticket, make_user, thread
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,7 @@ async def test_nothing_is_sent_before_a_subscription(listener: Socket) -> None:
 
 async def test_events_follow_in_the_shape_of_the_contract(listener: Socket) -> None:
     before = await thread(append, "old")
+    await thread(wait_until, lambda: reader._running.last >= before, 10, "the reader has it")
     assert await listener.subscribe() == {"type": "subscribed", "seq": before}
     seq = await thread(append, "web-1", type="vm.state_changed", object="vm/42", actor="watcher")
     event = await listener.read()
