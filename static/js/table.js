@@ -47,6 +47,7 @@ async function load(url, { push = true } = {}) {
     const fresh = new DOMParser().parseFromString(text, "text/html").getElementById("list");
     if (!fresh) throw new Error(t("This part could not be read"));
     const keep = new Set(chosen().map((row) => row.id));
+    const inside = list().contains(document.activeElement);
     list().replaceWith(fresh);
     /** @type {any} */ (globalThis).htmx?.process(fresh);
     for (const row of rows()) if (keep.has(row.id)) select(row, true);
@@ -55,6 +56,7 @@ async function load(url, { push = true } = {}) {
     everything = false;
     refreshTimes(fresh);
     mark();
+    if (inside) move(0);
     bulk();
     say(tn("%(n)s guest", "%(n)s guests", total()));
     document.dispatchEvent(new CustomEvent("vmm:region"));
