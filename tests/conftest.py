@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from accounts.models import User
 
 pytest_plugins = [
+    "tests.labs.fixtures",  # first: the others use it, and pytest rewrites a module's asserts as it loads it
     "tests.labs.engines",
     "tests.labs.esx",
-    "tests.labs.fixtures",
     "tests.labs.hyperv",
     "tests.labs.openvz",
     "tests.labs.workstation",
