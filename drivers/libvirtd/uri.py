@@ -6,7 +6,6 @@ libvirt takes TLS material and SSH keys only as files: they lie in a directory o
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import tempfile
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import libvirt
 
 from drivers.errors import AuthFailed
+from drivers.ssh import client_options, private_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,10 +93,10 @@ def _tls(credentials: Credentials | None, directory: Path) -> dict[str, str]:
     if not credentials.verify:
         query["no_verify"] = "1"
     if credentials.ca_certificate or credentials.certificate:
-        _private(directory / "cacert.pem", credentials.ca_certificate)
+        private_file(directory / "cacert.pem", credentials.ca_certificate)
         if credentials.certificate:
-            _private(directory / "clientcert.pem", credentials.certificate)
-            _private(directory / "clientkey.pem", credentials.private_key)
+            private_file(directory / "clientcert.pem", credentials.certificate)
+            private_file(directory / "clientkey.pem", credentials.private_key)
         query["pkipath"] = str(directory)
     return query
 
@@ -109,49 +109,15 @@ def _ssh(endpoint: Endpoint, directory: Path) -> dict[str, str]:
     """
     credentials = endpoint.credentials
     query = {"no_tty": "1"}
-    options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
+    options = client_options(endpoint.uri, credentials, directory)
     if credentials is None:
         return query
-    if credentials.password and not credentials.private_key:
-        message = "SSH hosts are reached with a private key, not with a password."
-        raise AuthFailed(message)
-    if credentials.private_key:
-        _private(directory / "key", credentials.private_key)
-        options += ["-i", str(directory / "key"), "-o", "IdentitiesOnly=yes"]
-    if credentials.host_key:
-        known = "".join(known_host_lines(endpoint.uri, credentials.host_key))
-        _private(directory / "known_hosts", known)
-        options += ["-o", f"UserKnownHostsFile={directory / 'known_hosts'}", "-o", "GlobalKnownHostsFile=/dev/null"]
     if credentials.verify is False:
         query["no_verify"] = "1"
-        options += ["-o", "StrictHostKeyChecking=no"]
-    else:
-        options += ["-o", "StrictHostKeyChecking=yes"]
     script = directory / "ssh"
-    _private(script, f'#!/bin/sh\nexec ssh {shlex.join(options)} "$@"\n', mode=0o700)
+    private_file(script, f'#!/bin/sh\nexec ssh {shlex.join(options)} "$@"\n', mode=0o700)
     query["command"] = str(script)
     return query
-
-
-def known_host_lines(uri: str, host_key: str) -> list[str]:
-    """The host key as known_hosts lines: whole lines stay, a bare `ssh-ed25519 AAAA…` gets this URI's host in front."""
-    parts = urlsplit(uri)
-    host = parts.hostname or ""
-    pattern = f"[{host}]:{parts.port}" if parts.port and parts.port != 22 else host
-    lines = []
-    for line in host_key.splitlines():
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        bare = text.split()[0].startswith(("ssh-", "ecdsa-", "sk-"))
-        lines.append(f"{pattern} {text}\n" if bare else f"{text}\n")
-    return lines
-
-
-def _private(path: Path, text: str, *, mode: int = 0o600) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text if not text or text.endswith("\n") else text + "\n")
 
 
 def _auth(credentials: Credentials | None) -> libvirt.Auth | None:

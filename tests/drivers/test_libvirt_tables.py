@@ -19,7 +19,8 @@ from drivers.libvirtd import states, stats
 from drivers.libvirtd.errors import TABLE, readable, translate
 from drivers.libvirtd.events import USEFUL, EventTap
 from drivers.libvirtd.graphics import is_loopback, to_png
-from drivers.libvirtd.uri import is_local, known_host_lines, prepared, transport_of
+from drivers.libvirtd.uri import is_local, prepared, transport_of
+from drivers.ssh import known_host_lines
 from drivers.types import Credentials, Endpoint, Feature, GuestEventKind, GuestState
 
 ROOT = Path(__file__).parents[2]
