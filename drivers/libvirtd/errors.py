@@ -89,8 +89,14 @@ TABLE: tuple[Row, ...] = (
     Row(
         libvirt.VIR_ERR_INTERNAL_ERROR,
         errors.WrongState,
-        "measured: the test driver's suspend, resume and create say so by INTERNAL_ERROR",
-        text=("already running", "not running", "not paused"),
+        "measured: suspend, resume and create of the test driver, most verbs of openvz and vmware say so by INTERNAL_ERROR",
+        text=("already running", "not running", "not paused", "is not in running state", "is not in suspend state"),
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_DENIED,
+        errors.WrongState,
+        "measured: openvz, the start of a container that runs",
+        text=("domain is not in shutoff state",),
     ),
     Row(
         libvirt.VIR_ERR_INTERNAL_ERROR,

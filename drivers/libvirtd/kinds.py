@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import libvirt
 
 from drivers.base import Driver
-from drivers.errors import Timeout
+from drivers.errors import Timeout, Unreachable, Unsupported
 from drivers.forms import (
     ACCOUNT,
     CA_CERTIFICATE,
@@ -64,7 +64,7 @@ POWER = frozenset(
 )
 SAVING = frozenset({Feature.MANAGED_SAVE, Feature.DISCARD_MANAGED_SAVE})
 
-_LATER: dict[Feature, str] = {
+LATER: dict[Feature, str] = {
     Feature.SNAPSHOTS_DISK: "This version does not manage snapshots yet.",
     Feature.SNAPSHOTS_MEMORY: "This version does not manage snapshots yet.",
     Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
@@ -72,6 +72,9 @@ _LATER: dict[Feature, str] = {
     Feature.NETWORKS: "This version does not manage networks yet.",
     Feature.HOTPLUG_DISK: "This version does not plug disks in yet.",
 }
+
+_ABSENT = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
+"""What an open says where libvirt has not this driver: not installed, or not built in."""
 
 SAVE_FLAGS = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
 
@@ -144,17 +147,25 @@ class LibvirtDriver(Driver):
     """Bytes that `getFreeMemory` counts in."""
     is_real: ClassVar[bool] = True
     """False for a hypervisor that lives in our own process."""
+    session_class: ClassVar[type[LibvirtSession]] = LibvirtSession
+    missing: ClassVar[str] = ""
+    """What to say where libvirt has not this driver; "" where that would be a surprise."""
 
     def open(self, endpoint: Endpoint) -> Session:
         """Connect, and set the keepalive at once. Blocks without bound against a frozen host."""
         loop.ensure_running()
-        with translate(uri=endpoint.uri), prepared(endpoint) as target:
-            connection = self.connect(target)
-            try:
-                return LibvirtSession(self, endpoint, connection)
-            except BaseException:
-                connection.close()
-                raise
+        try:
+            with translate(uri=endpoint.uri), prepared(endpoint) as target:
+                connection = self.connect(target)
+                try:
+                    return self.session_class(self, endpoint, connection)
+                except BaseException:
+                    connection.close()
+                    raise
+        except (Unreachable, Unsupported) as error:
+            if self.missing and error.context.get("libvirt_code") in _ABSENT:
+                raise Unsupported(self.missing, **error.context) from error
+            raise
 
     def dial(self, endpoint: Endpoint) -> libvirt.virConnect:
         """One more connection, for a console of its own, within `DIAL_SECONDS`.
@@ -216,7 +227,7 @@ class QemuDriver(LibvirtDriver):
     transports = ("", "unix", "tls", "ssh", "tcp")
     features = POWER | SAVING | {Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
     reasons = {
-        **_LATER,
+        **LATER,
         Feature.CONSOLE_SHELL: "A machine has no shell of the host's giving; use its serial console.",
         Feature.CONSOLE_SPICE: "Browsers cannot show SPICE; give the guest a VNC screen.",
     }
@@ -251,7 +262,7 @@ class LxcDriver(LibvirtDriver):
     transports = ("", "unix", "tls", "ssh", "tcp")
     features = POWER | {Feature.CONSOLE_SERIAL}
     reasons = {
-        **_LATER,
+        **LATER,
         Feature.RESET: "A container has no reset button.",
         Feature.MANAGED_SAVE: "libvirt cannot save a container's memory.",
         Feature.DISCARD_MANAGED_SAVE: "libvirt cannot save a container's memory, so there is nothing to discard.",
@@ -303,7 +314,7 @@ class TestDriver(LibvirtDriver):
     transports = ("",)
     features = POWER | SAVING | {Feature.RESET, Feature.SCREENSHOT}
     reasons = {
-        **_LATER,
+        **LATER,
         Feature.CONSOLE_SERIAL: "A simulated guest has no console.",
         Feature.CONSOLE_SHELL: "A simulated guest has no shell.",
         Feature.CONSOLE_VNC: "A simulated guest has no screen that moves; it has a still picture.",

@@ -200,7 +200,8 @@ class LibvirtSession(HostFacet, Session):
 
     def _sweep(self, domains: Sequence[tuple[libvirt.virDomain, str, int, int]]) -> Iterator[GuestInfo | None]:
         persistent = self._marked(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
-        autostart = self._marked(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)
+        starts = Feature.AUTOSTART in self._driver.features
+        autostart = self._marked(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART) if starts else set()
         saved = self._marked(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
         for domain, uuid, state, reason in domains:
             observed, word = guest_state(state, reason)
@@ -223,7 +224,7 @@ class LibvirtSession(HostFacet, Session):
             state=observed,
             reason=word,
             persistent=persistent,
-            autostart=persistent and bool(domain.autostart()),
+            autostart=persistent and Feature.AUTOSTART in self._driver.features and bool(domain.autostart()),
             has_managed_save=persistent and bool(domain.hasManagedSaveImage(0)),
         )
         return self._info(domain, domain.UUIDString(), marks)
@@ -327,7 +328,7 @@ class LibvirtSession(HostFacet, Session):
         for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
             if self._driver.is_guest(domain):
                 with _gone_is_nothing():
-                    yield stats.one_by_one(domain)
+                    yield stats.only(self._driver.features, stats.one_by_one(domain))
 
     def host_stats(self) -> HostStats:
         """Counters of the host: two or three calls."""
