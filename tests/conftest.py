@@ -26,6 +26,7 @@ pytest_plugins = [
     "tests.labs.workstation",
     "tests.labs.xapi",
     "tests.labs.xen",
+    "tests.scorecard",
     "tests.services",
 ]
 

@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
-KEPT = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
+KEPT = ("passed", "failed", "error", "skipped", "xfailed", "xpassed", "rerun")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -23,6 +23,7 @@ from drivers.errors import (
     WrongState,
 )
 from drivers.types import Feature, GuestEvent, GuestEventKind, GuestRef, GuestState
+from tests import scorecard
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class Lab:
 
     def has(self, feature: Feature) -> bool:
         return feature in self.driver.features
+
+    def works(self, *features: Feature) -> None:
+        """Said when a test has seen them work."""
+        scorecard.works(self.driver.kind, *(feature for feature in features if self.has(feature)))
 
     def started(self) -> GuestRef:
         ref = self.make()
@@ -164,6 +169,7 @@ class Conformance:
             else:
                 assert len(answer.reason) > 10
                 assert answer.reason.endswith(".")
+                scorecard.refused(lab.driver.kind, feature)
 
     def test_undeclared_verbs_are_refused_with_the_reason(self, lab: Lab) -> None:
         ref = lab.make()
@@ -262,6 +268,7 @@ class Conformance:
             assert state_of(lab.session, ref) is GuestState.RUNNING
         lab.session.force_off(ref)
         assert lab.session.guest_state(ref) == (GuestState.SHUTOFF, "destroyed")
+        lab.works(Feature.START, Feature.SUSPEND, Feature.RESUME, Feature.RESET, Feature.FORCE_OFF)
 
     def test_a_stopped_guest_refuses_what_needs_a_running_one(self, lab: Lab) -> None:
         ref = lab.make()
@@ -296,6 +303,7 @@ class Conformance:
         lab.session.discard_managed_save(ref)
         assert not lab.session.guest(ref).has_managed_save
         lab.session.discard_managed_save(ref)  # nothing there: nothing happens
+        lab.works(Feature.MANAGED_SAVE, Feature.DISCARD_MANAGED_SAVE)
 
     def test_autostart_is_set_and_unset_again_and_again(self, lab: Lab) -> None:
         ref = lab.make()
@@ -303,6 +311,7 @@ class Conformance:
             lab.session.set_autostart(ref, enabled=enabled)
             assert lab.session.guest(ref).autostart is enabled
             assert next(each for each in lab.session.guests() if each.uuid == ref.uuid).autostart is enabled
+        lab.works(Feature.AUTOSTART)
 
     # -- definitions ----------------------------------------------------------------------------------------------
     def test_defining_what_is_there_changes_nothing(self, lab: Lab) -> None:
@@ -320,6 +329,7 @@ class Conformance:
         assert after.title == "Front door"
         assert after.xml_digest != before.xml_digest
         assert lab.session.guest(ref) == after
+        lab.works(Feature.DEFINE, Feature.XML)
 
     @pytest.mark.parametrize(
         "xml",
@@ -344,6 +354,7 @@ class Conformance:
         lab.session.undefine(ref)
         assert lab.session.guest_or_none(ref) is None
         assert ref.uuid not in {info.uuid for info in lab.session.guests()}
+        lab.works(Feature.UNDEFINE)
 
     def test_undefine_takes_the_managed_save_along(self, lab: Lab) -> None:
         if not lab.has(Feature.MANAGED_SAVE):
@@ -373,6 +384,7 @@ class Conformance:
         news.expect(ref, "stopped", "destroyed")
         lab.session.undefine(ref)
         assert news.expect(ref, "undefined").kind is GuestEventKind.UNDEFINED
+        lab.works(Feature.EVENTS)
 
     def test_what_another_session_does_makes_news_here(self, lab: Lab) -> None:
         if not lab.has(Feature.EVENTS):
@@ -417,6 +429,11 @@ class Conformance:
             assert value is None or value >= 0
         later = wait_until(lambda: (now := counters()) and now.at > first.at and now, 10, "later counters")
         assert later.cpu_time_seconds >= first.cpu_time_seconds
+        lab.works(Feature.METRICS_CPU, Feature.METRICS_MEMORY)
+        if first.disk_read_bytes is not None:
+            lab.works(Feature.METRICS_DISK)
+        if first.network_receive_bytes is not None:
+            lab.works(Feature.METRICS_NETWORK)
 
     def test_a_stopped_guest_has_no_counters(self, lab: Lab) -> None:
         ref = lab.make()
@@ -443,6 +460,7 @@ class Conformance:
             wait_state(lab.session, ref, GuestState.SHUTOFF)
             wait_until(lambda: successor.read(timeout_seconds=1.0) == b"", 10, "end of the console")
             successor.close()
+            lab.works(Feature.CONSOLE_SERIAL, Feature.SHUTDOWN)
         finally:
             console.close()
 
@@ -456,8 +474,23 @@ class Conformance:
             ask(console, b"touch /tmp/mark; echo marked-$((6*7))", b"marked-42", lab.boot_seconds)
             lab.session.reboot(ref)
             assert state_of(lab.session, ref) is GuestState.RUNNING
+            lab.works(Feature.REBOOT)
         finally:
             console.close()
+
+    def test_reboot_and_shutdown_are_obeyed_where_no_console_could_tell(self, lab: Lab) -> None:
+        if lab.has(Feature.CONSOLE_SERIAL):
+            return  # the two tests above ask the guest itself
+        ref = lab.make_shell()
+        lab.session.start(ref)
+        if lab.has(Feature.REBOOT):
+            lab.session.reboot(ref)
+            wait_state(lab.session, ref, GuestState.RUNNING)
+            lab.works(Feature.REBOOT)
+        if lab.has(Feature.SHUTDOWN):
+            lab.session.shutdown(ref)
+            wait_state(lab.session, ref, GuestState.SHUTOFF)
+            lab.works(Feature.SHUTDOWN)
 
     def test_close_wakes_a_blocked_reader(self, lab: Lab) -> None:
         if not lab.has(Feature.CONSOLE_SERIAL):
@@ -495,6 +528,7 @@ class Conformance:
         lab.session.start(ref)
         if lab.has(Feature.SCREENSHOT):
             assert lab.session.screenshot(ref).startswith(b"\x89PNG\r\n\x1a\n")
+            lab.works(Feature.SCREENSHOT)
         if lab.has(Feature.CONSOLE_VNC):
             assert "vnc" in lab.session.guest(ref).consoles
             console = lab.session.open_console(ref, "vnc")
@@ -503,6 +537,7 @@ class Conformance:
             assert console.read(timeout_seconds=10)  # the security types: it talks back
             console.close()
             assert console.read(timeout_seconds=1) == b""
+            lab.works(Feature.CONSOLE_VNC)
 
     # -- life -----------------------------------------------------------------------------------------------------
     def test_after_close_every_verb_says_unreachable(self, lab: Lab) -> None:
