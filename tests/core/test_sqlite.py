@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -73,24 +72,26 @@ def test_turn_ends_when_the_transaction_cannot_begin(monkeypatch: pytest.MonkeyP
     assert not turn().locked()
 
 
-def test_next_in_line_begins_at_once() -> None:
-    """Where SQLite's waiting writers sleep up to 100 ms: from the end of one transaction to the begin of the next."""
-    gaps: list[float] = []
-    for _ in range(20):
-        begun: list[float] = []
+def test_next_in_line_waits_for_its_turn_and_never_for_sqlite() -> None:
+    """SQLite's waiting writers sleep up to 100 ms; these have no time to wait there, and begin all the same."""
+    begun: list[int] = []
+    waits = threading.Event()
 
-        def write(begun: list[float] = begun) -> None:
-            with transaction.atomic():
-                begun.append(time.monotonic())
+    def write(number: int) -> None:
+        connection.ensure_connection()
+        connection.connection.execute("PRAGMA busy_timeout=0")
+        waits.set()
+        with transaction.atomic():
+            begun.append(number)
 
+    for number in range(20):
+        waits.clear()
         with transaction.atomic():
             Event.objects.count()
-            thread = in_thread(write)
-            time.sleep(0.03)  # the other waits by now, and SQLite's own would sleep longer and longer
-        ended = time.monotonic()
+            thread = in_thread(lambda number=number: write(number))
+            assert waits.wait(SECONDS)
         thread.join(SECONDS)
-        gaps.append(begun[0] - ended)
-    assert sorted(gaps)[len(gaps) // 2] < 0.005
+    assert begun == list(range(20))
 
 
 def test_many_writers_lose_nothing() -> None:
