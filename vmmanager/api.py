@@ -20,6 +20,7 @@ from core.errors import BadInput, Conflict, Missing, TooLarge, VmmError
 from core.problems import log_error, pointer
 from core.rest import BODY_MAX, InternalError, Output, answer
 from core.version import version
+from dashboard.api import router as dashboard_router
 from drivers import registry
 from hosts.api import router as hosts_router
 from live.api import router as live_router
@@ -142,6 +143,7 @@ class Entrance(Output):
 
 
 FEATURES = (
+    "advise",
     "audit",
     "consoles",
     "events",
@@ -174,5 +176,13 @@ def entrance(request: HttpRequest) -> HttpResponse:
     return answer({"version": version(), "features": sorted(features)})
 
 
-for _router in (hosts_router, vms_router, consoles_router, operations_router, live_router, accounts_router):
+for _router in (
+    hosts_router,
+    vms_router,
+    consoles_router,
+    operations_router,
+    live_router,
+    accounts_router,
+    dashboard_router,
+):
     api.add_router("", _router)
