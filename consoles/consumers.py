@@ -69,12 +69,8 @@ class ConsoleConsumer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, from handshake to close."""
-        await receive()  # websocket.connect
-        if not callers.origin_allowed(scope):
-            await send({"type": "websocket.close", "code": callers.NOT_ALLOWED})
+        if not await callers.shake_hands(scope, receive, send, subprotocol=SUBPROTOCOL):
             return
-        chosen = SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", []) else None
-        await send({"type": "websocket.accept", "subprotocol": chosen})
         with contextlib.suppress(_Gone, OSError):  # TimeoutError is one: the close frame could not be delivered either
             code, reason = await self._serve(scope, receive, send)
             async with asyncio.timeout(CLOSE_SECONDS):

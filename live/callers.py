@@ -1,7 +1,7 @@
 """Who stands at a socket's door: Origin, one-use ticket or session cookie, and whether that still holds later.
 
 Shared by every socket (`/ws/events`, `/ws/console`) and by the event stream over HTTP. `enter` and `renewed` run in a
-database thread, `origin_allowed` and `ticket_of` ask nobody.
+database thread, `shake_hands` on the loop; `origin_allowed` and `ticket_of` ask nobody.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from live import tickets
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from django.http import HttpRequest
 
@@ -82,6 +82,24 @@ def header(scope: Mapping[str, Any], name: bytes) -> str | None:
     if not values:
         return None
     return cast("bytes", values[0]).decode("latin-1") if len(values) == 1 else ""
+
+
+async def shake_hands(
+    scope: Mapping[str, Any],
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+    *,
+    subprotocol: str,
+) -> bool:
+    """Accept a socket, or refuse it (HTTP 403) where its `Origin` may not open one here."""
+    await receive()  # websocket.connect
+    if not origin_allowed(scope):
+        await send({"type": "websocket.close", "code": NOT_ALLOWED})
+        return False
+    # The ticket is never echoed: a browser fails the connection unless one of its subprotocols is selected.
+    chosen = subprotocol if subprotocol in scope.get("subprotocols", []) else None
+    await send({"type": "websocket.accept", "subprotocol": chosen})
+    return True
 
 
 def origin_allowed(scope: Mapping[str, Any]) -> bool:

@@ -58,17 +58,8 @@ class LiveConsumer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, from handshake to close."""
-        await receive()  # websocket.connect
-        if not callers.origin_allowed(scope):
-            await send({"type": "websocket.close", "code": callers.NOT_ALLOWED})  # before it is accepted: HTTP 403
+        if not await callers.shake_hands(scope, receive, send, subprotocol=SUBPROTOCOL):
             return
-        # The ticket is never echoed: a browser fails the connection unless one of its subprotocols is selected.
-        await send(
-            {
-                "type": "websocket.accept",
-                "subprotocol": SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", []) else None,
-            }
-        )
         with contextlib.suppress(_Gone, OSError):  # servers raise a kind of OSError to who sends to a lost client
             code, reason = await self._converse(scope, receive, send)
             await last_word(send, code, reason)
