@@ -213,7 +213,13 @@ class EngineAdapter(HTTPAdapter):
         """Only the path: there is no proxy."""
         return request.path_url
 
-    def send(self, request: PreparedRequest, stream: bool = False, timeout: Any = None, **_: object) -> Response:  # noqa: FBT001, FBT002
+    def send(  # type: ignore[override]
+        self,
+        request: PreparedRequest,
+        stream: bool = False,  # noqa: FBT001, FBT002 - requests' own signature
+        timeout: Any = None,
+        **_: object,
+    ) -> Response:
         """One request. The body of the answer is read here and bounded, unless `stream`."""
         response = super().send(request, stream=True, timeout=timeout, verify=False)
         status = response.status_code
