@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from drivers.answers import Checked
 from drivers.pool import the_pool
 from events import log as event_log
 from operations.models import Operation, OperationLog
 
 if TYPE_CHECKING:
     import uuid
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
 
     from drivers.base import Session
     from drivers.types import Endpoint
@@ -35,9 +37,11 @@ class RunContext:
         """The operation being carried out."""
         return self._operation.pk
 
-    def session(self, endpoint: Endpoint) -> AbstractContextManager[Session]:
-        """A control session from the process's pool."""
-        return the_pool().session(endpoint)
+    @contextmanager
+    def session(self, endpoint: Endpoint) -> Iterator[Session]:
+        """A control session from the process's pool; an answer that makes no sense ends the action as the hypervisor's fault."""
+        with the_pool().session(endpoint) as session:
+            yield cast("Session", Checked(session))
 
     def log(self, text: str) -> None:
         """Add a line to the log."""

@@ -80,7 +80,8 @@ def test_answers_that_are_none_then_the_action_fails_and_the_guest_stays_true(ba
         operation = ended(ask("bad", "suspend" if state_of("bad") == "running" else "resume"))
         assert operation.state in ("failed", "succeeded")
         if operation.state == "failed":
-            assert (operation.error["code"], operation.holds_lock) == ("internal_error", False)
+            assert (operation.error["code"], operation.holds_lock) == ("hypervisor_error", False)
+            assert "makes no sense" in operation.error["detail"]
             assert "object at" not in str(operation.error)
         bad.fair()
         good_is_well()
