@@ -93,6 +93,20 @@ TABLE: tuple[Row, ...] = (
         text=("already running", "not running", "not paused", "is not in running state", "is not in suspend state"),
     ),
     Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.Unsupported,
+        "measured: vmwarews:/// without the product",
+        text=("vmrun utility is missing",),
+        say="vmrun is not in the PATH of this service: install VMware Workstation or Player on this machine.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.Unsupported,
+        "measured: openvz:/// on a machine with another kernel",
+        text=("openvz control file",),
+        say="That machine is no OpenVZ node: it has no /proc/vz.",
+    ),
+    Row(
         libvirt.VIR_ERR_OPERATION_DENIED,
         errors.WrongState,
         "measured: openvz, the start of a container that runs",

@@ -1,0 +1,136 @@
+"""OpenVZ and Virtuozzo: containers that share the node's kernel, by libvirt's drivers on the node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libvirt
+
+from drivers.errors import InvalidDefinition, WrongState
+from drivers.libvirtd.guests import Profile
+from drivers.libvirtd.kinds import LATER, POWER, SAVING, LibvirtDriver, libvirt_ways
+from drivers.libvirtd.session import LibvirtSession
+from drivers.libvirtd.xml.domain import Domain
+from drivers.polling import no_news
+from drivers.types import Feature, GuestKind, Proof, Technique, VirtualizationType
+
+if TYPE_CHECKING:
+    from drivers.libvirtd.guests import Definition
+    from drivers.types import GuestInfo, GuestRef
+
+_CONTAINER = Profile(
+    virtualization_type=VirtualizationType.OS_LEVEL,
+    techniques=(Technique.SHARED_KERNEL,),
+    kind=GuestKind.CONTAINER,
+)
+_MACHINE = Profile(
+    virtualization_type=VirtualizationType.HYBRID,
+    techniques=(Technique.FULL_VIRTUALIZATION, Technique.HARDWARE_ASSISTED, Technique.KERNEL_BASED),
+)
+_NO_SCREEN = "A container has no screen."
+
+
+class OpenVzSession(LibvirtSession):
+    """What libvirt's openvz driver accepts silently, or does wrongly, is refused here."""
+
+    def resume(self, ref: GuestRef) -> None:
+        """Let a paused container run; libvirt 9.0 answers yes for one that runs (measured)."""
+        self._act(Feature.RESUME, ref, _resume)
+
+    def define(self, xml: str) -> GuestInfo:
+        """Make or change a container whose files are there.
+
+        libvirt 9.0 hands `vzctl create` a pointer instead of the template's name (measured): templates are refused.
+        """
+        document = Domain.parse(xml)
+        if any(item.type == "template" for item in document.filesystems):
+            message = (
+                "libvirt cannot make a container from a template: it hands vzctl garbage for the template's name. Make it with "
+                "vzctl create on the node, or give its files as <filesystem type='mount'>."
+            )
+            raise InvalidDefinition(message)
+        return super().define(xml)
+
+
+def _resume(domain: libvirt.virDomain) -> None:
+    if domain.state(0)[0] != libvirt.VIR_DOMAIN_PAUSED:
+        message = "The guest is not paused."
+        raise WrongState(message)
+    domain.resume()
+
+
+class OpenVzDriver(LibvirtDriver):
+    """OpenVZ: libvirt's driver calls the node's own vzctl and vzlist."""
+
+    kind = "openvz"
+    label = "OpenVZ"
+    product = "vzctl"
+    schemes = ("openvz",)
+    transports = ("", "unix", "tls", "ssh", "tcp")
+    features = frozenset(
+        {
+            Feature.START,
+            Feature.SHUTDOWN,
+            Feature.REBOOT,
+            Feature.FORCE_OFF,
+            Feature.SUSPEND,
+            Feature.RESUME,
+            Feature.AUTOSTART,
+            Feature.DEFINE,
+            Feature.XML,
+            Feature.METRICS_CPU,
+            Feature.METRICS_NETWORK,
+        }
+    )
+    reasons = {
+        **LATER,
+        Feature.EVENTS: no_news(label),
+        Feature.UNDEFINE: "On OpenVZ a container's definition goes with all its files; use vzctl destroy on the node.",
+        Feature.RESET: "A container has no reset button.",
+        Feature.MANAGED_SAVE: "libvirt cannot save a container's memory; vzctl chkpnt on the node can.",
+        Feature.DISCARD_MANAGED_SAVE: "libvirt cannot save a container's memory, so there is nothing to discard.",
+        Feature.METRICS_MEMORY: "libvirt tells a container's limit on OpenVZ, not what it uses.",
+        Feature.METRICS_DISK: "libvirt does not count disk traffic on OpenVZ.",
+        Feature.CONSOLE_SERIAL: "libvirt opens no consoles on OpenVZ; use vzctl enter on the node.",
+        Feature.CONSOLE_SHELL: "libvirt opens no shells on OpenVZ; use vzctl enter on the node.",
+        Feature.CONSOLE_VNC: _NO_SCREEN,
+        Feature.CONSOLE_SPICE: _NO_SCREEN,
+        Feature.SCREENSHOT: _NO_SCREEN,
+        Feature.SNAPSHOTS_DISK: "libvirt takes no snapshots on OpenVZ.",
+        Feature.SNAPSHOTS_MEMORY: "libvirt takes no snapshots on OpenVZ.",
+        Feature.STORAGE_POOLS: "libvirt manages no storage on OpenVZ.",
+        Feature.NETWORKS: "libvirt manages no networks on OpenVZ.",
+        Feature.HOTPLUG_DISK: "A container has directories, not disks.",
+    }
+    profiles = {"openvz": _CONTAINER}
+    session_class = OpenVzSession
+    missing = "libvirt on that machine has no OpenVZ driver, or the machine is no OpenVZ node (it has no /proc/vz)."
+    proof = Proof.PARTLY
+    ways = libvirt_ways("openvz")
+
+
+class VirtuozzoDriver(LibvirtDriver):
+    """Virtuozzo 7 and later: the driver lives on the node, we connect to the node's libvirtd. Never tried on one."""
+
+    kind = "vz"
+    label = "Virtuozzo"
+    product = "Virtuozzo"
+    schemes = ("vz",)
+    transports = ("", "unix", "tls", "ssh", "tcp")
+    features = POWER | SAVING | {Feature.RESET}
+    reasons = {
+        **LATER,
+        Feature.CONSOLE_SERIAL: "Never tried on a Virtuozzo node; use prlctl console on the node.",
+        Feature.CONSOLE_SHELL: "libvirt opens no shells; use prlctl enter on the node.",
+        Feature.CONSOLE_VNC: "Never tried on a Virtuozzo node.",
+        Feature.CONSOLE_SPICE: "Browsers cannot show SPICE.",
+        Feature.SCREENSHOT: "Never tried on a Virtuozzo node.",
+    }
+    profiles = {"vz": _CONTAINER}
+    missing = "libvirt there has no Virtuozzo driver. It lives on the Virtuozzo node: connect to the node itself, vz+ssh://root@node/system."
+    proof = Proof.NONE
+    ways = libvirt_ways("vz", local=False)
+
+    def profile(self, definition: Definition) -> Profile:
+        """Containers say `exe`, machines `hvm`; both are domains of the type vz."""
+        return _MACHINE if definition.os_type == "hvm" else _CONTAINER
