@@ -177,10 +177,11 @@ class DockerSession(Session):
     # -- watching --------------------------------------------------------------------------------------------------------
     def stats(self) -> Sequence[GuestStats]:
         """Podman tells all at once; Docker is asked for each, and one that does not answer in 4 s is left out."""
-        if self._engine.podman:
-            return self._call(self._podman_stats)
         rows = self._call(lambda: self._engine.documents(lambda client: client.containers(), what="list"))
-        found = in_parallel(self._one_stats, [container_id(row) for row in rows], at_once=READS_AT_ONCE)
+        running = [container_id(row) for row in rows]
+        if self._engine.podman:
+            return self._call(lambda: self._podman_stats(frozenset(running))) if running else []
+        found = in_parallel(self._one_stats, running, at_once=READS_AT_ONCE)
         return [each for each in found.values() if each is not None]
 
     def subscribe(self, sink: Callable[[GuestEvent], None]) -> None:
@@ -318,11 +319,14 @@ class DockerSession(Session):
             return None
         return counters.of_docker(found, uuid=uuid, at=time.monotonic(), vcpus=self._vcpus(uuid))
 
-    def _podman_stats(self) -> list[GuestStats]:
+    def _podman_stats(self, running: frozenset[str]) -> list[GuestStats]:
+        """Its answer has rows of containers that never ran, too (measured)."""
         answer = Document(self._engine.libpod("/containers/stats", stream="false"), what="stats")
         now = time.monotonic()
         return [
-            counters.of_podman(row, at=now, vcpus=self._vcpus(row.text("ContainerID"))) for row in answer.parts("Stats")
+            counters.of_podman(row, at=now, vcpus=self._vcpus(row.text("ContainerID")))
+            for row in answer.parts("Stats")
+            if row.text("ContainerID") in running
         ]
 
     def _vcpus(self, uuid: str) -> int:
