@@ -1,0 +1,436 @@
+"""SOAP over HTTPS to one ESXi or vCenter: pyVmomi's types and (de)serializer over a transport of our own.
+
+pyVmomi's own transport reads answers of any size for any time, as long as a byte comes now and then, and passes on whatever a
+damaged answer makes its parser raise. Here a call has one deadline for all of it, an answer has a size, and what cannot be read
+is `Garbled`. Connections are kept and reused; several threads may call at once, each has its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import re
+import select
+import socket
+import ssl
+import threading
+import time
+import urllib.parse
+import zlib
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING, Any
+
+from pyVmomi import VmomiSupport, vim, vmodl
+from pyVmomi.SoapAdapter import SoapResponseDeserializer, SoapStubAdapterBase
+
+from drivers import tls
+from drivers.errors import AuthFailed, DriverError, TlsFailed, Unreachable
+from drivers.vsphere.errors import Garbled, driver_error, is_fault, translate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CONNECT_SECONDS = 10.0
+CALL_SECONDS = 30.0
+IDLE_SECONDS = 45.0
+"""hostd closes what is idle for a minute or two: we are first."""
+ANSWER_BYTES = 192 * 1024 * 1024
+"""1,000 guests are some 12 MB with their devices (measured); pages have 2,000 at most."""
+VERSIONS_BYTES = 256 * 1024
+COOKIE = "vmware_soap_session"
+OLDEST = "vim.version.version10"
+"""6.0. What a server calls itself that lists nothing newer that we know; ESXi 6.5 and newer all speak it."""
+_VERSION = re.compile(rb"<version>([0-9.]{1,20})</version>")
+_PARSER_TROUBLE = (
+    AttributeError, KeyError, TypeError, ValueError, IndexError, AssertionError, RecursionError, OverflowError, MemoryError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where a wire leads and as whom. Its repr shows no password."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext
+    username: str
+
+    @property
+    def authority(self) -> str:
+        """As it stands in a URL and a Host header."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class DeadlineSocket:
+    """A TLS connection whose every read and write ends at `until` (`time.monotonic()`), however slowly bytes come."""
+
+    def __init__(self, connection: ssl.SSLSocket) -> None:
+        self._connection = connection
+        self.until = 0.0
+        self.last_used = time.monotonic()
+
+    def _arm(self) -> None:
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+
+    def send(self, data: bytes) -> None:
+        """All of `data`."""
+        view = memoryview(data)
+        while view:
+            self._arm()
+            view = view[self._connection.send(view[:65536]) :]
+
+    def receive_into(self, buffer: Any) -> int:
+        """As `socket.recv_into`."""
+        self._arm()
+        return self._connection.recv_into(buffer)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """For `http.client.HTTPResponse`. Closing the file leaves the connection open."""
+        return io.BufferedReader(_Reader(self), 65536)
+
+    def stale(self) -> bool:
+        """Whether the other side has ended it, or said something unasked: then it is of no use any more."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(0)) or time.monotonic() - self.last_used > IDLE_SECONDS
+
+    def wake(self) -> None:
+        """End it under a thread that reads: that thread sees the end of the stream. From any thread; never raises."""
+        with contextlib.suppress(OSError, ValueError):
+            # Not SSLSocket's own shutdown: it takes the TLS object away under the reader's feet.
+            socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Only by the thread that uses it. Never raises."""
+        with contextlib.suppress(OSError, ValueError):
+            self._connection.close()
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, source: DeadlineSocket) -> None:
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._source.receive_into(buffer)
+
+
+def dial(host: str, port: int, context: ssl.SSLContext, *, seconds: float = CONNECT_SECONDS) -> ssl.SSLSocket:
+    """Connect and shake hands within `seconds`. Raises Unreachable, Timeout, TlsFailed."""
+    until = time.monotonic() + seconds
+    with translate(host=host):
+        plain = socket.create_connection((host, port), timeout=seconds)
+    try:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.settimeout(max(0.1, until - time.monotonic()))
+        return context.wrap_socket(plain, server_hostname=host)
+    except ssl.SSLError as error:
+        plain.close()
+        raise tls.translate(error, host=host) from error
+    except TimeoutError as error:
+        plain.close()
+        message = f"{host} took the connection, but did not answer the TLS handshake in time."
+        raise Unreachable(message, host=host) from error
+    except OSError as error:
+        plain.close()
+        message = f"{host} ended the connection in the TLS handshake; is this the HTTPS port of a VMware host?"
+        raise TlsFailed(message, host=host) from error
+
+
+class Wire(SoapStubAdapterBase):
+    """A session with the server, over as many connections as threads call at once.
+
+    Managed objects made with this as their stub call through `InvokeMethod`. Nothing of it is signed in before `login`.
+    """
+
+    def __init__(self, target: Target, password: Callable[[], str]) -> None:
+        self.target = target
+        self._password = password
+        self._lock = threading.Lock()
+        self._login_lock = threading.Lock()
+        self._idle: list[DeadlineSocket] = []
+        self._live: set[DeadlineSocket] = set()
+        self._cookie = ""
+        self._generation = 0
+        self._closed = False
+        self.requestContext: dict[str, str] = {}  # SerializeRequest asks for it
+        self.calls = 0
+        self.renewed: Callable[[], None] = lambda: None
+        """Called after signing in again: views and collectors of the old session are gone."""
+        super().__init__(OLDEST)  # type: ignore[no-untyped-call]
+        self.content: Any = None
+
+    # -- life -----------------------------------------------------------------------------------------------------------
+    def open(self) -> None:
+        """Agree on a version and read what the server is. Signs nobody in."""
+        self.ComputeVersionInfo(self._newest_common_version())  # type: ignore[no-untyped-call]
+        service = vim.ServiceInstance("ServiceInstance", self)
+        content = service.RetrieveContent()
+        if not isinstance(content, vim.ServiceInstanceContent) or not isinstance(content.about, vim.AboutInfo):
+            message = "What answers there is no vSphere."
+            raise Garbled(message, host=self.target.host)
+        self.content = content
+
+    def login(self) -> None:
+        """Sign in. Raises AuthFailed."""
+        manager = self.content.sessionManager
+        if manager is None:
+            message = "This server has no sessions."
+            raise Garbled(message)
+        self._cookie = ""
+        self._invoke(method(manager, "Login"), manager, (self.target.username, self._password(), None))
+        self._generation += 1
+
+    def close(self) -> None:
+        """Sign out within a few seconds, and end every connection. Never raises; may be called twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        if self._cookie and self.content is not None:
+            manager = self.content.sessionManager
+            with contextlib.suppress(DriverError, vmodl.MethodFault):
+                self._invoke(method(manager, "Logout"), manager, (), seconds=3.0, last=True)
+        with self._lock:
+            idle, self._idle = self._idle, []
+            live = list(self._live)
+        for each in idle:
+            each.close()
+        for each in live:
+            each.wake()
+
+    def abandon(self) -> None:
+        """End every connection at once, without a word: for a host that is gone."""
+        with self._lock:
+            self._closed = True
+            live = list(self._live)
+        for each in live:
+            each.wake()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed on this side."""
+        return self._closed
+
+    # -- calls ----------------------------------------------------------------------------------------------------------
+    def InvokeMethod(self, mo: Any, info: Any, args: Any) -> Any:  # noqa: N802 - pyVmomi's name
+        """One call of a managed object's method. A session that has expired is renewed once. Raises faults, DriverError."""
+        return self.invoke(mo, info, args)
+
+    def invoke(self, mo: Any, info: Any, args: Any, *, seconds: float = CALL_SECONDS) -> Any:
+        """As `InvokeMethod`, with `seconds` for the whole of it."""
+        generation = self._generation
+        try:
+            return self._invoke(info, mo, args, seconds=seconds)
+        except vim.fault.NotAuthenticated:
+            if not generation:
+                raise
+        with self._login_lock:
+            if self._generation == generation:
+                self.login()
+                self.renewed()
+        return self._invoke(info, mo, args, seconds=seconds)
+
+    def get(self, path: str, *, limit: int, seconds: float = CALL_SECONDS) -> tuple[int, bytes]:
+        """GET with the session's cookie: status and body of at most `limit` bytes."""
+        with translate(host=self.target.host):
+            status, body = self._exchange("GET", path, b"", limit=limit, seconds=seconds)
+        return status, body
+
+    def _invoke(self, info: Any, mo: Any, args: Any, *, seconds: float = CALL_SECONDS, last: bool = False) -> Any:
+        request = self.SerializeRequest(mo, info, args)  # type: ignore[no-untyped-call]
+        with translate(host=self.target.host):
+            status, body = self._exchange("POST", "/sdk", request, limit=ANSWER_BYTES, seconds=seconds, last=last)
+        if status not in (200, 500):
+            raise _refusal(status, self.target.host)
+        answer = self._decode(body, info.result)
+        if status == 200:
+            return answer
+        if is_fault(answer):
+            raise answer
+        message = "The hypervisor reported an error that cannot be read."
+        raise Garbled(message, host=self.target.host)
+
+    def _decode(self, body: bytes, result: Any) -> Any:
+        """What the answer says. pyVmomi's parser trusts the server: anything may come out of it for a damaged one."""
+        try:
+            return SoapResponseDeserializer(self).Deserialize(body, result)
+        except _PARSER_TROUBLE as error:
+            message = "The hypervisor's answer cannot be read."
+            raise Garbled(message, host=self.target.host, trouble=type(error).__name__) from error
+        except Exception as error:
+            # Expat's error has no public base but Exception, and unknown types come as pyVmomi's bare Exception.
+            message = "The hypervisor's answer is damaged."
+            raise Garbled(message, host=self.target.host, trouble=type(error).__name__) from error
+
+    def _newest_common_version(self) -> str:
+        with translate(host=self.target.host):
+            status, body = self._exchange(
+                "GET", "/sdk/vimServiceVersions.xml", b"", limit=VERSIONS_BYTES, seconds=CALL_SECONDS
+            )
+        if status in (401, 403, 503):
+            raise _refusal(status, self.target.host)
+        theirs = {text.decode() for text in _VERSION.findall(body)} if status == 200 else set()
+        ours = {
+            number: name
+            for name, number in VmomiSupport.versionIdMap.items()
+            if name.startswith("vim.version.") and re.fullmatch(r"[0-9.]+", number)
+        }
+        common = [number for number in theirs & ours.keys() if _order(number) >= _order(ours_number(OLDEST))]
+        return str(ours[max(common, key=_order)]) if common else OLDEST
+
+    # -- HTTP -----------------------------------------------------------------------------------------------------------
+    def _exchange(
+        self, method: str, path: str, body: bytes, *, limit: int, seconds: float, last: bool = False
+    ) -> tuple[int, bytes]:
+        head = [
+            f"{method} {path} HTTP/1.1", f"Host: {self.target.authority}", "Accept-Encoding: gzip", "User-Agent: vmmanager",
+            f"Content-Length: {len(body)}",
+        ]  # fmt: skip
+        if body:
+            head += ["Content-Type: text/xml; charset=utf-8", f"SOAPAction: {self.versionId}"]
+        if self._cookie:
+            head.append(f"Cookie: {self._cookie}")
+        request = "\r\n".join([*head, "", ""]).encode() + body
+        until = time.monotonic() + seconds
+        with self._connected(until, last=last) as connection:
+            connection.send(request)
+            response = http.client.HTTPResponse(connection, method=method)  # type: ignore[arg-type]
+            response.begin()
+            content = _read(response, limit)
+            self._keep_cookie(response)
+            if not response.will_close:
+                self._give_back(connection)
+            return response.status, content
+
+    @contextlib.contextmanager
+    def _connected(self, until: float, *, last: bool) -> Iterator[DeadlineSocket]:
+        connection = self._take(last=last)
+        if connection is None:
+            connection = DeadlineSocket(
+                dial(
+                    self.target.host,
+                    self.target.port,
+                    self.target.context,
+                    seconds=min(CONNECT_SECONDS, until - time.monotonic()),
+                )
+            )
+        connection.until = until
+        with self._lock:
+            self._live.add(connection)
+            gone = self._closed and not last
+            self.calls += 1
+        try:
+            if gone:
+                raise _closed()
+            yield connection
+        except (OSError, http.client.HTTPException) as error:
+            if self._closed and not last:
+                raise _closed() from error
+            raise
+        finally:
+            with self._lock:
+                self._live.discard(connection)
+                kept = connection in self._idle
+            if not kept:
+                connection.close()
+
+    def _take(self, *, last: bool) -> DeadlineSocket | None:
+        """A kept connection that still stands."""
+        while True:
+            with self._lock:
+                if self._closed and not last:
+                    raise _closed()
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if not connection.stale():
+                return connection
+            connection.close()
+
+    def _give_back(self, connection: DeadlineSocket) -> None:
+        connection.last_used = time.monotonic()
+        with self._lock:
+            if not self._closed:
+                self._idle.append(connection)
+
+    def _keep_cookie(self, response: http.client.HTTPResponse) -> None:
+        for text in response.headers.get_all("Set-Cookie") or ():
+            try:
+                morsel = SimpleCookie(text).get(COOKIE)
+            except CookieError:
+                continue
+            if morsel is not None and re.fullmatch(r"[\x21-\x7e]{1,512}", morsel.coded_value):
+                self._cookie = f"{COOKIE}={morsel.coded_value}"
+
+
+def method(managed: Any, name: str) -> Any:
+    """What pyVmomi knows of a managed object's method."""
+    return managed._GetMethodInfo(name)  # noqa: SLF001 - "public, officially supported" in spite of its name
+
+
+def moid(managed: Any) -> str:
+    """A managed object's identifier, unique within the server among objects of its type."""
+    return str(managed._GetMoId())  # noqa: SLF001 - "public, officially supported" in spite of its name
+
+
+def _read(response: http.client.HTTPResponse, limit: int) -> bytes:
+    """The whole body, unpacked, of at most `limit` bytes. Raises Garbled when there is more."""
+    packed = (response.headers.get("Content-Encoding") or "identity").lower() != "identity"
+    unzip = zlib.decompressobj(zlib.MAX_WBITS + 32) if packed else None
+    pieces: list[bytes] = []
+    size = 0
+    while chunk := response.read(65536):
+        try:
+            piece = unzip.decompress(chunk, limit + 1 - size) if unzip else chunk
+        except zlib.error as error:
+            message = "The hypervisor's answer is damaged: it cannot be unpacked."
+            raise Garbled(message) from error
+        size += len(piece)
+        if size > limit or (unzip is not None and unzip.unconsumed_tail):
+            message = f"The hypervisor's answer is larger than {limit >> 20} MiB."
+            raise Garbled(message)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _refusal(status: int, host: str) -> DriverError:
+    if status in (401, 403):
+        return AuthFailed(f"The server refuses us with HTTP {status}.", host=host)
+    if status in (502, 503, 504):
+        return Unreachable(f"The management service there is not ready (HTTP {status}).", host=host)
+    return Garbled(f"What answers there is no vSphere: it says HTTP {status}.", host=host)
+
+
+def _closed() -> Unreachable:
+    message = "The connection is closed."
+    return Unreachable(message)
+
+
+def _order(number: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in number.split(".") if part)
+
+
+def ours_number(name: str) -> str:
+    """The number that pyVmomi gives a version."""
+    return str(VmomiSupport.versionIdMap[name])
+
+
+def fault_error(fault: BaseException, **context: object) -> DriverError:
+    """A fault that came as a value (a task's), as our error."""
+    if isinstance(fault, vmodl.MethodFault):
+        return driver_error(fault, **context)
+    message = "The hypervisor reported an error that cannot be read."
+    return Garbled(message, **context)
+
+
+def quoted(text: str) -> str:
+    """A value for a query string."""
+    return urllib.parse.quote(text, safe="")
