@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import re
@@ -14,7 +15,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIST_COLUMNS = "ctid,numproc,status,ip,hostname"
 
@@ -251,67 +255,68 @@ def vzctl(node: Node, words: list[str]) -> int:
 
 
 def act(container: Container, verb: str, rest: list[str]) -> int:
-    given = options(rest)
-    match verb:
-        case "create":
-            create(container, given)
-        case "start":
-            container.start()
-        case "stop":
-            container.stop(fast="--fast" in rest)
-        case "restart":
-            container.stop()
-            container.start()
-        case "destroy":
-            container.destroy()
-        case "chkpnt":
-            if not container.pid:
-                raise Failure(31, "Container is not running")
-            container.freeze("THAWED" if "--resume" in rest else "FROZEN")
-        case "set":
-            if "--save" in rest:
-                change(container, given)
-        case "status":
-            there = "exist" if container.file.exists() else "deleted"
-            print(f"CTID {container.number} {there} unmounted {'running' if container.pid else 'down'}")
-        case "exec" | "exec2":
-            return container.run(["/bin/sh", "-c", " ".join(rest)])
-        case "enter":
-            return container.run(["/bin/sh", "-i"])
-        case _:
-            raise Failure(2, f"Invalid command: {verb}")
+    inside = {
+        "exec": ["/bin/sh", "-c", " ".join(rest)],
+        "exec2": ["/bin/sh", "-c", " ".join(rest)],
+        "enter": ["/bin/sh", "-i"],
+    }
+    if verb in inside:
+        return container.run(inside[verb])
+    if verb not in VERBS:
+        raise Failure(2, f"Invalid command: {verb}")
+    VERBS[verb](container, rest)
     return 0
 
 
+def checkpoint(container: Container, rest: list[str]) -> None:
+    if not container.pid:
+        raise Failure(31, "Container is not running")
+    container.freeze("THAWED" if "--resume" in rest else "FROZEN")
+
+
+def restart(container: Container, _rest: list[str]) -> None:
+    container.stop()
+    container.start()
+
+
+def status(container: Container, _rest: list[str]) -> None:
+    there = "exist" if container.file.exists() else "deleted"
+    print(f"CTID {container.number} {there} unmounted {'running' if container.pid else 'down'}")
+
+
+VERBS: dict[str, Callable[[Container, list[str]], None]] = {
+    "create": lambda container, rest: create(container, options(rest)),
+    "start": lambda container, _: container.start(),
+    "stop": lambda container, rest: container.stop(fast="--fast" in rest),
+    "restart": restart,
+    "destroy": lambda container, _: container.destroy(),
+    "chkpnt": checkpoint,
+    "set": lambda container, rest: change(container, options(rest)) if "--save" in rest else None,
+    "status": status,
+}
+
+
 def vzlist(node: Node, words: list[str]) -> int:
-    everything = stopped = False
-    header, columns, wanted = True, LIST_COLUMNS, []
-    while words:
-        word, *words = words
-        if word in ("-a", "--all"):
-            everything = True
-        elif word in ("-S", "--stopped"):
-            stopped = True
-        elif word in ("-H", "--no-header"):
-            header = False
-        elif word in ("-o", "--output"):
-            columns, *words = words
-        elif word.startswith("-o"):
-            columns = word[2:]
-        elif not word.startswith("-"):
-            wanted.append(word)
+    parser = argparse.ArgumentParser(prog="vzlist")
+    parser.add_argument("-a", "--all", action="store_true")
+    parser.add_argument("-S", "--stopped", action="store_true")
+    parser.add_argument("-H", "--no-header", action="store_true")
+    parser.add_argument("-o", "--output", default=LIST_COLUMNS)
+    parser.add_argument("wanted", nargs="*")
+    asked = parser.parse_args(words)
     containers = node.containers()
-    if wanted:
-        containers = [one for one in containers if one.number in wanted or one.read().get("NAME") in wanted]
+    if asked.wanted:
+        containers = [one for one in containers if {one.number, one.read().get("NAME")} & set(asked.wanted)]
         if not containers:
             raise Failure(1, "Container(s) not found")
-        everything = True
-    if header:
-        print(columns.upper().replace(",", " "))
+    elif asked.stopped:
+        containers = [one for one in containers if not one.pid]
+    elif not asked.all:
+        containers = [one for one in containers if one.pid]
+    if not asked.no_header:
+        print(asked.output.upper().replace(",", " "))
     for container in containers:
-        if (stopped and container.pid) or not (stopped or everything or container.pid):
-            continue
-        print(" ".join(cell(container, column) for column in columns.split(",")))
+        print(" ".join(cell(container, column) for column in asked.output.split(",")))
     return 0
 
 

@@ -1,0 +1,72 @@
+"""A driver to be held in a child process by tests: the hypervisor in memory, with guests that do to the process what a library may."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drivers.errors import AuthFailed
+from drivers.fake import FakeDriver, world
+from drivers.fake.session import FakeSession
+from drivers.types import Endpoint, GuestState
+
+if TYPE_CHECKING:
+    from drivers.base import Session
+    from drivers.types import GuestRef
+
+PATH = "tests.drivers.isolated_sample:SampleDriver"
+
+
+def endpoint(name: str, credentials: object = None) -> Endpoint:
+    return Endpoint(driver="fake", uri=f"fake:///{name}", credentials=credentials)
+
+
+class SampleSession(FakeSession):
+    """What `start` does depends on the guest's name."""
+
+    def start(self, ref: GuestRef) -> None:
+        match ref.name:
+            case "segv":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "freeze":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case "hang":
+                threading.Event().wait()
+            case "garble":
+                os.write(_pipe(), b"\xff\xff\xff\xff" * 4)
+            case "mean":
+                os.write(_pipe(), b"\0\0\0\x02[]")
+            case "foreign":
+                raise ZeroDivisionError
+            case "secrets":
+                raise AuthFailed(repr([*_cmdline(), *os.environ.items()]))
+            case _:
+                super().start(ref)
+
+
+def _pipe() -> int:
+    return int(_cmdline()[-1])
+
+
+def _cmdline() -> list[str]:
+    return Path("/proc/self/cmdline").read_text().rstrip("\0").split("\0")
+
+
+class SampleDriver(FakeDriver):
+    """Opens worlds that are filled with such guests; `fake:///refused` and `fake:///never` say what they do."""
+
+    def open_here(self, endpoint: Endpoint) -> Session:
+        name = endpoint.uri.rpartition("/")[2]
+        if name == "refused":
+            raise AuthFailed("The password is wrong.", attempts=3)
+        if name == "never":
+            threading.Event().wait()
+        place = world(name)
+        for guest in ("web", "segv", "freeze", "hang", "garble", "mean", "foreign", "secrets"):
+            place.add(guest, state=GuestState.SHUTOFF)
+        session = SampleSession(endpoint, place)
+        place.attach(session)
+        return session
