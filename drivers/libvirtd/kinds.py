@@ -21,7 +21,7 @@ from drivers.forms import (
     PORT,
     SOCKET,
     SSH_KEY,
-    VERIFY,
+    VERIFY_BY_AUTHORITY,
     Field,
     Way,
 )
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from drivers.base import Session
     from drivers.libvirtd.guests import Definition
     from drivers.libvirtd.uri import Target
+    from drivers.libvirtd.xml.capabilities import Capabilities
     from drivers.types import Endpoint
 
 DIAL_SECONDS = 10.0
@@ -102,7 +103,7 @@ def libvirt_ways(scheme: str, *, path: str = "/system", local: bool = True) -> t
             scheme=f"{scheme}+tls",
             path=path,
             port=16514,
-            fields=(HOST, PORT, CERTIFICATE, CERTIFICATE_KEY, CA_CERTIFICATE, VERIFY, *_SASL),
+            fields=(HOST, PORT, CERTIFICATE, CERTIFICATE_KEY, CA_CERTIFICATE, VERIFY_BY_AUTHORITY, *_SASL),
         ),
         Way(
             name="tcp",
@@ -145,6 +146,8 @@ class LibvirtDriver(Driver):
     """Whether guests could be hypervisors themselves."""
     free_memory_unit: ClassVar[int] = 1
     """Bytes that `getFreeMemory` counts in."""
+    passes_screens: ClassVar[bool] = True
+    """Whether libvirt hands out a local guest's screen as a descriptor; else its address is dialled."""
     is_real: ClassVar[bool] = True
     """False for a hypervisor that lives in our own process."""
     session_class: ClassVar[type[LibvirtSession]] = LibvirtSession
@@ -210,6 +213,10 @@ class LibvirtDriver(Driver):
     def shutdown(self, domain: libvirt.virDomain) -> None:
         """Ask a guest to shut down."""
         domain.shutdown()
+
+    def offered(self, capabilities: Capabilities) -> set[str]:
+        """Which of the profiles this host has."""
+        return {domain.type for guest in capabilities.guests for domain in guest.domains if domain.type}
 
     def profile(self, definition: Definition) -> Profile:
         """What this guest is in the contract's words; an unknown domain type counts as the kind's plainest."""

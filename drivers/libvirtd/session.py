@@ -140,8 +140,8 @@ class LibvirtSession(HostFacet, Session):
     def guest_state(self, ref: GuestRef) -> tuple[GuestState, str]:
         """One lookup, one call."""
         with translate(guest=ref.name or ref.uuid):
-            state, reason = self._domain(ref).state(0)
-        return guest_state(state, reason)
+            domain = self._domain(ref)
+            return self._observed(domain, *domain.state(0))
 
     def definition(self, ref: GuestRef) -> str:
         """The inactive XML. Without the SECURE flag libvirt leaves every password out."""
@@ -166,7 +166,15 @@ class LibvirtSession(HostFacet, Session):
         return info
 
     def _domain(self, ref: GuestRef) -> libvirt.virDomain:
-        return self._connection.lookupByUUIDString(ref.uuid)
+        domain = self._connection.lookupByUUIDString(ref.uuid)
+        if not self._driver.is_guest(domain):
+            message = "This is the host itself, no guest."
+            raise NotFound(message, guest=ref.name or ref.uuid)
+        return domain
+
+    def _observed(self, _domain: libvirt.virDomain, state: int, reason: int) -> tuple[GuestState, str]:
+        """What libvirt's pair means; a driver whose pairs do not tell all may ask the domain."""
+        return guest_state(state, reason)
 
     def _domains(self) -> list[tuple[libvirt.virDomain, str, int, int]]:
         """Every guest with its UUID, state and reason."""
@@ -194,7 +202,7 @@ class LibvirtSession(HostFacet, Session):
         for domain in connection.listAllDomains(0):
             if not self._driver.is_guest(domain):
                 continue
-            with _gone_is_nothing():
+            with gone_is_nothing():
                 state, reason = domain.state(0)
                 yield domain, domain.UUIDString(), state, reason
 
@@ -204,7 +212,7 @@ class LibvirtSession(HostFacet, Session):
         autostart = self._marked(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART) if starts else set()
         saved = self._marked(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
         for domain, uuid, state, reason in domains:
-            observed, word = guest_state(state, reason)
+            observed, word = self._observed(domain, state, reason)
             marks = Marks(
                 state=observed,
                 reason=word,
@@ -218,7 +226,7 @@ class LibvirtSession(HostFacet, Session):
         return {domain.UUIDString() for domain in self._connection.listAllDomains(flag)}
 
     def _read(self, domain: libvirt.virDomain) -> GuestInfo | None:
-        observed, word = guest_state(*domain.state(0))
+        observed, word = self._observed(domain, *domain.state(0))
         persistent = bool(domain.isPersistent())
         marks = Marks(
             state=observed,
@@ -230,7 +238,7 @@ class LibvirtSession(HostFacet, Session):
         return self._info(domain, domain.UUIDString(), marks)
 
     def _info(self, domain: libvirt.virDomain, uuid: str, marks: Marks) -> GuestInfo | None:
-        with _gone_is_nothing():
+        with gone_is_nothing():
             inactive = read_definition(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
             running = None if marks.state is GuestState.SHUTOFF else read_live(domain.XMLDesc(0))
             return guest_info(
@@ -327,7 +335,7 @@ class LibvirtSession(HostFacet, Session):
     def _stats_one_by_one(self, connection: libvirt.virConnect) -> Iterator[GuestStats]:
         for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
             if self._driver.is_guest(domain):
-                with _gone_is_nothing():
+                with gone_is_nothing():
                     yield stats.only(self._driver.features, stats.one_by_one(domain))
 
     def host_stats(self) -> HostStats:
@@ -402,19 +410,21 @@ class LibvirtSession(HostFacet, Session):
         if place is None:
             message = "This guest has no VNC screen; add <graphics type='vnc'/> to its definition."
             raise NotFound(message, guest=info.name)
-        if is_local(self.endpoint.uri):
+        here = is_local(self.endpoint.uri)
+        if here and self._driver.passes_screens:
             with translate(guest=info.name):
                 descriptor = self._domain(ref).openGraphicsFD(place, libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH)
             return graphics.from_descriptor(descriptor)
         # Over TLS or SSH libvirt cannot pass descriptors, and the attempt closes the whole connection (measured).
         screen = info.graphics[place]
-        if screen.socket or not screen.port or graphics.is_loopback(screen.listen):
+        if screen.socket or not screen.port or (graphics.is_loopback(screen.listen) and not here):
             message = (
                 "The screen listens only inside its host; let it listen on an address that can be reached from here."
             )
             raise Unsupported(message, feature=str(Feature.CONSOLE_VNC), guest=info.name)
         everywhere = screen.listen in {None, "", "0.0.0.0", "::"}  # noqa: S104 - compared, not bound
-        return graphics.connect(host_of(self.endpoint.uri) if everywhere else screen.listen, screen.port)
+        host = host_of(self.endpoint.uri) or "127.0.0.1"
+        return graphics.connect(host if everywhere else screen.listen, screen.port)
 
     def screenshot(self, ref: GuestRef) -> bytes:
         """The screen as PNG: a few tens of milliseconds."""
@@ -492,7 +502,11 @@ def _lost_because(reason: int) -> Unreachable:
 
 
 def _wake_or_resume(domain: libvirt.virDomain) -> None:
-    if domain.state(0)[0] == libvirt.VIR_DOMAIN_PMSUSPENDED:
+    state = domain.state(0)[0]
+    if state in {libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED}:  # libxl says yes to that (measured)
+        message = "The guest runs already."
+        raise WrongState(message)
+    if state == libvirt.VIR_DOMAIN_PMSUSPENDED:
         domain.pMWakeup(0)
     else:
         domain.resume()
@@ -504,7 +518,7 @@ def _discard_save(domain: libvirt.virDomain) -> None:
 
 
 @contextlib.contextmanager
-def _gone_is_nothing() -> Iterator[None]:
+def gone_is_nothing() -> Iterator[None]:
     """In a listing, a guest that went away meanwhile is left out."""
     try:
         yield

@@ -100,12 +100,9 @@ class HostFacet:
             raise _NotOffered(readable(str(error))) from error
 
     # -- pieces of host_info ------------------------------------------------------------------------------------------
-    def _domain_types(self, capabilities: Capabilities) -> set[str]:
-        return {domain.type for guest in capabilities.guests for domain in guest.domains if domain.type}
-
     def _best(self, capabilities: Capabilities) -> str | None:
         """The best technique that this host has: the profiles are listed best first."""
-        there = self._domain_types(capabilities)
+        there = self._driver.offered(capabilities)
         return next((name for name in self._driver.profiles if name in there), None)
 
     def _virtualization_type(self, capabilities: Capabilities) -> VirtualizationType:
@@ -114,7 +111,7 @@ class HostFacet:
 
     def _techniques(self, capabilities: Capabilities) -> tuple[Technique, ...]:
         """All that guests here may use, the best first."""
-        there = self._domain_types(capabilities) or set(self._driver.profiles)
+        there = self._driver.offered(capabilities) or set(self._driver.profiles)
         found: list[Technique] = []
         for name, profile in self._driver.profiles.items():
             if name in there:
@@ -148,7 +145,7 @@ class HostFacet:
         """
         if not self._driver.nests:
             return False
-        if "kvm" not in self._domain_types(capabilities):
+        if "kvm" not in self._driver.offered(capabilities):
             return False  # emulated guests may see the feature, but nothing of theirs is hardware-assisted
         cpu = capabilities.host_cpu
         arch = cpu.arch if cpu else None
