@@ -74,6 +74,7 @@ class Lab:
         make_shell: A new guest, defined and off, that comes up with a shell on its console and obeys shutdown.
         make_screen: A new guest, defined and off, with a VNC screen.
         changed: The guest's definition, changed to have this title.
+        booted: The reason of a guest that was started.
         killed: The reason of a guest whose plug was pulled.
         console_is_shared: Every console is a shell of its own: nobody has to be thrown out of it.
     """
@@ -86,6 +87,7 @@ class Lab:
     make_screen: Callable[[], GuestRef]
     changed: Callable[[str, str], str] = lambda xml, title: xml.replace("</name>", f"</name><title>{title}</title>", 1)
     boot_seconds: float = 60.0
+    booted: str = "booted"
     killed: str = "destroyed"
     console_is_shared: bool = False
 
@@ -262,7 +264,7 @@ class Conformance:
     # -- power ----------------------------------------------------------------------------------------------------
     def test_power_verbs_reach_their_states(self, lab: Lab) -> None:
         ref = lab.started()
-        assert lab.session.guest_state(ref) == (GuestState.RUNNING, "booted")
+        assert lab.session.guest_state(ref) == (GuestState.RUNNING, lab.booted)
         lab.session.suspend(ref)
         assert state_of(lab.session, ref) is GuestState.PAUSED
         lab.session.resume(ref)
