@@ -7,6 +7,7 @@ Sessions are used by watcher, worker and console threads only. Every verb blocks
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from drivers.errors import Unsupported
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
         GuestStats,
         HostInfo,
         HostStats,
+        VirtualizationType,
     )
+    from drivers.uris import UriForm
 
 
 class Console(Protocol):
@@ -201,6 +204,10 @@ class Driver(ABC):
     """How one gets there: what the host dialog offers and asks for, the most usual first."""
     proof: ClassVar[Proof] = Proof.NONE
     """What it has been proven on."""
+    virtualization_types: ClassVar[tuple[VirtualizationType, ...]] = ()
+    """Who can own the hardware there; `drivers.catalog` knows it of our own kinds."""
+    uri_forms: ClassVar[Mapping[str, UriForm]] = MappingProxyType({})
+    """Scheme -> what its URIs look like, for a driver that is not in `drivers.registry.BUILT_IN`: without it no URI leads to it."""
 
     @abstractmethod
     def open(self, endpoint: Endpoint) -> Session:

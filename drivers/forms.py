@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.errors import BadInput
+from drivers import uris
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+CHECK, PIN, ANYBODY = "check", "pin", "anybody"
+"""What can be chosen of a certificate: check it, believe exactly one fingerprint, believe anybody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,7 @@ class Field:
         label: For people, in English; pages translate it.
         hint: A line below it.
         secret: Never shown again, and typed without showing where it is one line.
+        choices: Of `CHECK`, `PIN`, `ANYBODY`, where one is chosen instead of typed: what this way really can do.
     """
 
     name: str
@@ -33,6 +38,7 @@ class Field:
     required: bool = False
     multiline: bool = False
     secret: bool = False
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +95,9 @@ CA_CERTIFICATE = Field(
     hint="Only where the host's certificate is not from a public authority.",
     multiline=True,
 )
-VERIFY = Field(
-    name="verify",
-    label="Certificate check",
-    hint="The SHA-256 fingerprint believes exactly that certificate.",
-)
+VERIFY = Field(name="verify", label="Certificate of the host", choices=(CHECK, PIN, ANYBODY))
+VERIFY_BY_AUTHORITY = Field(name="verify", label="Certificate of the host", choices=(CHECK, ANYBODY))
+"""For clients that cannot believe one certificate by its fingerprint: libvirt's."""
 
 CLEAR_TEXT = (
     "Everything, passwords of consoles included, goes over the wire in clear. Only for a network that is yours alone."
@@ -101,29 +105,51 @@ CLEAR_TEXT = (
 
 
 def compose(way: Way, values: Mapping[str, str]) -> str:
-    """The URI that the answers make. Not yet checked: give it to `parse_uri`.
+    """The URI that the answers make: each part checked by the rule it has in a URI, then put in its place.
+
+    Give it to `parse_uri`, which alone knows the paths of a scheme and makes it normal. Answers that this way does not ask
+    for are left out; a blank in a path is written `%20`.
 
     Raises:
-        BadInput: A required part is missing, or a part has a character that would end it.
+        BadInput: A required part is missing, or would not stay that part. One pointer (`/host`, …) for each.
     """
-    parts = {name: values.get(name, "").strip() for name in ("user", "host", "port", "path", "socket")}
-    for name, value in parts.items():
-        asked = next((field for field in way.fields if field.name == name), None)
-        if asked is None:
-            parts[name] = ""
-        elif asked.required and not value:
-            raise BadInput(f"{asked.label} is missing.", errors=[{"pointer": f"/{name}", "detail": "missing"}])
-        elif any(mark in value for mark in "?#@" if name != "socket") or any(sign.isspace() for sign in value):
-            raise BadInput(f"{asked.label} has a character that cannot stand there.", errors=[_odd(name)])
-    host = f"[{parts['host']}]" if ":" in parts["host"] and not parts["host"].startswith("[") else parts["host"]
-    place = (f"{parts['user']}@" if parts["user"] else "") + host + (f":{parts['port']}" if parts["port"] else "")
-    path = parts["path"] or way.path
+    parts = dict.fromkeys(_RULES, "")
+    errors: list[dict[str, str]] = []
+    for field in way.fields:
+        if field.name not in _RULES:
+            continue
+        value = values.get(field.name, "").strip()
+        if field.required and not value:
+            errors.append({"pointer": f"/{field.name}", "detail": f"{field.label} is missing."})
+        elif value:
+            try:
+                parts[field.name] = _RULES[field.name](value)
+            except BadInput as error:
+                errors.append({"pointer": f"/{field.name}", "detail": error.detail})
+    if errors:
+        raise BadInput(errors[0]["detail"], errors=errors)
+    user, port, path = parts["user"], parts["port"], parts["path"] or way.path
+    place = (f"{user}@" if user else "") + parts["host"] + (f":{port}" if port else "")
     if path and not path.startswith("/"):
         path = f"/{path}"
-    if parts["socket"] and way.scheme.split("+")[0] in ("docker", "podman"):
+    if parts["socket"] and uris.socket_is_path(way.scheme):
         return f"{way.scheme}://{parts['socket']}"
     return f"{way.scheme}://{place}{path}" + (f"?socket={parts['socket']}" if parts["socket"] else "")
 
 
-def _odd(name: str) -> dict[str, str]:
-    return {"pointer": f"/{name}", "detail": "not allowed there"}
+def _host(value: str) -> str:
+    bare = ":" in value and not value.startswith("[")
+    return uris.check_host(f"[{value}]" if bare else value)
+
+
+def _path(value: str) -> str:
+    return uris.check_path(value.replace(" ", "%20"))
+
+
+_RULES: dict[str, Callable[[str], str]] = {
+    "user": uris.check_user,
+    "host": _host,
+    "port": uris.check_port,
+    "path": _path,
+    "socket": uris.check_socket,
+}

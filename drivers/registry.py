@@ -60,8 +60,16 @@ def get(kind: str) -> Driver:
     module, _, name = path.partition(":")
     try:
         made = getattr(importlib.import_module(module), name)()
+    except ModuleNotFoundError as error:
+        ours = (error.name or "").split(".")[0] == "drivers"
+        message = (
+            "This version has no driver of this kind."
+            if ours
+            else f"The Python package {error.name!r} is not installed."
+        )
+        raise Unsupported(message, driver=kind) from error
     except (ImportError, AttributeError) as error:
-        message = f"The driver {kind!r} cannot be loaded: {error}"
+        message = f"The driver {kind!r} cannot be loaded: {error}."
         raise Unsupported(message, driver=kind) from error
     if not isinstance(made, Driver):
         message = f"The driver {kind!r} is none: {path} is no Driver."

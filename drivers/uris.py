@@ -10,10 +10,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from core.errors import BadInput
+from drivers import registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +34,9 @@ _SHAPE = re.compile(
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_USER_RULE = "A user name starts with a letter or _ and has letters, digits, _, - and . (at most 32)."
+_SCHEME = re.compile(r"[a-z]{1,20}")
+_PATH = re.compile(r"/?(?:[A-Za-z0-9._+=,:-]|%20)+(?:/(?:[A-Za-z0-9._+=,:-]|%20)+)*")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _FILE = re.compile(r"(?:/[A-Za-z0-9._@+=,:-]+)+")
 _INVENTORY = re.compile(r"(?:/[A-Za-z0-9_](?:[A-Za-z0-9._-]|%20)*)+")
@@ -66,10 +71,12 @@ class ParsedUri:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Form:
-    """What URIs of one scheme look like.
+class UriForm:
+    """What URIs of one scheme look like. A driver that somebody else installed brings its own (`Driver.uri_forms`).
 
     Attributes:
+        driver: The kind that such a URI belongs to.
+        transports: Of `""`, `unix`, `tls`, `ssh`, `tcp`.
         paths: The paths that may stand there; None: see `path_rule`.
         bare: What a URI without transport means: `local`, or `remote` (HTTPS to the named host).
         example: One that is right, for the refusal.
@@ -87,24 +94,32 @@ _REMOTE = ("", "unix", "tls", "ssh", "tcp")
 _ENGINE = ("unix", "tcp", "ssh")
 _CLEAR = ("tcp",)
 
-FORMS: dict[str, _Form] = {
-    "qemu": _Form(driver="qemu", transports=_REMOTE, paths=("/system", "/session"), example="qemu:///system"),
-    "xen": _Form(driver="xen", transports=_REMOTE, paths=("/", "/system"), example="xen+ssh://root@host/system"),
-    "lxc": _Form(driver="lxc", transports=_REMOTE, paths=("/", "/system"), example="lxc:///"),
-    "openvz": _Form(driver="openvz", transports=_REMOTE, paths=("/", "/system"), example="openvz:///system"),
-    "vz": _Form(driver="vz", transports=_REMOTE, paths=("/", "/system"), example="vz+ssh://root@host/system"),
-    "vbox": _Form(driver="vbox", transports=_REMOTE, paths=("/system", "/session"), example="vbox+ssh://host/session"),
-    "vmwarews": _Form(driver="vmware", transports=_REMOTE, paths=("/session",), example="vmwarews:///session"),
-    "vmwareplayer": _Form(driver="vmware", transports=_REMOTE, paths=("/session",), example="vmwareplayer:///session"),
-    "bhyve": _Form(driver="bhyve", transports=_REMOTE, paths=("/system",), example="bhyve+ssh://root@host/system"),
-    "ch": _Form(driver="ch", transports=_REMOTE, paths=("/system", "/session"), example="ch:///system"),
-    "esx": _Form(driver="esx", transports=("",), paths=("", "/"), bare="remote", example="esx://host"),
-    "vpx": _Form(driver="vpx", transports=("",), path_rule=_INVENTORY, bare="remote", example="vpx://host/datacenter"),
-    "hyperv": _Form(driver="hyperv", transports=("",), paths=("", "/"), bare="remote", example="hyperv://host"),
-    "xapi": _Form(driver="xapi", transports=("",), paths=("", "/"), bare="remote", example="xapi://host"),
-    "test": _Form(driver="test", transports=("",), path_rule=_FILE, example="test:///default"),
-    "docker": _Form(driver="docker", transports=_ENGINE, paths=("", "/"), example="docker+unix:///var/run/docker.sock"),
-    "podman": _Form(
+FORMS: dict[str, UriForm] = {
+    "qemu": UriForm(driver="qemu", transports=_REMOTE, paths=("/system", "/session"), example="qemu:///system"),
+    "xen": UriForm(driver="xen", transports=_REMOTE, paths=("/", "/system"), example="xen+ssh://root@host/system"),
+    "lxc": UriForm(driver="lxc", transports=_REMOTE, paths=("/", "/system"), example="lxc:///"),
+    "openvz": UriForm(driver="openvz", transports=_REMOTE, paths=("/", "/system"), example="openvz:///system"),
+    "vz": UriForm(driver="vz", transports=_REMOTE, paths=("/", "/system"), example="vz+ssh://root@host/system"),
+    "vbox": UriForm(
+        driver="vbox", transports=_REMOTE, paths=("/system", "/session"), example="vbox+ssh://host/session"
+    ),
+    "vmwarews": UriForm(driver="vmware", transports=_REMOTE, paths=("/session",), example="vmwarews:///session"),
+    "vmwareplayer": UriForm(
+        driver="vmware", transports=_REMOTE, paths=("/session",), example="vmwareplayer:///session"
+    ),
+    "bhyve": UriForm(driver="bhyve", transports=_REMOTE, paths=("/system",), example="bhyve+ssh://root@host/system"),
+    "ch": UriForm(driver="ch", transports=_REMOTE, paths=("/system", "/session"), example="ch:///system"),
+    "esx": UriForm(driver="esx", transports=("",), paths=("", "/"), bare="remote", example="esx://host"),
+    "vpx": UriForm(
+        driver="vpx", transports=("",), path_rule=_INVENTORY, bare="remote", example="vpx://host/datacenter"
+    ),
+    "hyperv": UriForm(driver="hyperv", transports=("",), paths=("", "/"), bare="remote", example="hyperv://host"),
+    "xapi": UriForm(driver="xapi", transports=("",), paths=("", "/"), bare="remote", example="xapi://host"),
+    "test": UriForm(driver="test", transports=("",), path_rule=_FILE, example="test:///default"),
+    "docker": UriForm(
+        driver="docker", transports=_ENGINE, paths=("", "/"), example="docker+unix:///var/run/docker.sock"
+    ),
+    "podman": UriForm(
         driver="podman", transports=_ENGINE, paths=("", "/"), example="podman+unix:///run/podman/podman.sock"
     ),
 }
@@ -131,9 +146,9 @@ def parse_uri(text: str, *, data_dir: Path) -> ParsedUri:
         _refuse(
             "A hypervisor's URI looks like driver+transport://host:port/path, for example qemu+ssh://root@host/system."
         )
-    scheme, form = match["scheme"], FORMS.get(match["scheme"])
+    scheme, form = match["scheme"], _form(match["scheme"])
     if form is None:
-        _refuse(f"There is no such driver. Allowed are {_listed(FORMS)}.")
+        _refuse(f"There is no such driver. Allowed are {_listed([*FORMS, *_foreign()])}.")
     host = _host(match["host"])
     transport = match["transport"]
     if transport is None:
@@ -174,7 +189,69 @@ def is_encrypted(text: str) -> bool:
     return text.partition("://")[0].partition("+")[2] not in _CLEAR
 
 
-def _check_where(form: _Form, *, local: bool, host: str, port: str | None) -> None:
+# -- schemes of drivers that others installed ------------------------------------------------------------------------------
+def _form(scheme: str) -> UriForm | None:
+    return FORMS.get(scheme) or _foreign().get(scheme)
+
+
+@cache
+def _foreign() -> dict[str, UriForm]:
+    """Scheme -> form of every driver that is installed and not ours. None of them can take a scheme that is."""
+    found: dict[str, UriForm] = {}
+    for kind in registry.kinds():
+        if kind in registry.BUILT_IN or not registry.availability(kind).supported:
+            continue
+        for scheme, form in registry.get(kind).uri_forms.items():
+            if scheme not in FORMS and scheme not in found and _SCHEME.fullmatch(scheme) and form.driver == kind:
+                found[scheme] = form
+    return found
+
+
+# -- parts, for forms that ask for them one by one -------------------------------------------------------------------------
+def check_host(text: str) -> str:
+    """A host as it stands in a URI: lower case, an IPv6 address in brackets. Raises BadInput."""
+    if not text or (text.startswith("[") and not text.endswith("]")):
+        _refuse("An IPv6 address stands in brackets, for example [2001:db8::1].")
+    host = _host(text)
+    return f"[{host}]" if ":" in host else host
+
+
+def check_user(text: str) -> str:
+    """An account's name as it stands in a URI. Raises BadInput."""
+    if not _USER.fullmatch(text):
+        _refuse(_USER_RULE)
+    return text
+
+
+def check_port(text: str) -> str:
+    """A port number. Raises BadInput."""
+    return str(_port(text))
+
+
+def check_path(text: str) -> str:
+    """What may follow the host of any scheme; which of it may follow which, `parse_uri` knows. Raises BadInput."""
+    if not _PATH.fullmatch(text) or not {".", ".."}.isdisjoint(text.split("/")):
+        _refuse("A path has names of letters, digits, blanks and . _ + = , : - in it, with slashes between.")
+    return text
+
+
+def check_socket(text: str) -> str:
+    """The path of a unix socket. Raises BadInput."""
+    if len(text) > _SOCKET_MAX or not _FILE.fullmatch(text) or not {".", ".."}.isdisjoint(text.split("/")):
+        _refuse(
+            f"A socket is an absolute path of at most {_SOCKET_MAX} letters, digits and . _ @ + = , : -, "
+            "for example /run/libvirt/libvirt-sock."
+        )
+    return text
+
+
+def socket_is_path(scheme: str) -> bool:
+    """Whether a URI of this scheme (with transport) names its socket as path and not as query: the container engines' do."""
+    name, _, transport = scheme.partition("+")
+    return transport == "unix" and name in ("docker", "podman")
+
+
+def _check_where(form: UriForm, *, local: bool, host: str, port: str | None) -> None:
     if local and (host or port is not None):
         _refuse(f"This form is for this machine: it takes no host and no port. For example {form.example}.")
     if not local and not host:
@@ -206,7 +283,7 @@ def _host(text: str) -> str:
     return name
 
 
-def _user(text: str | None, transport: str, form: _Form) -> str:
+def _user(text: str | None, transport: str, form: UriForm) -> str:
     if text is None:
         return ""
     if ":" in text:
@@ -216,7 +293,7 @@ def _user(text: str | None, transport: str, form: _Form) -> str:
             f"A user name stands in the URI only with ssh; else give it in the credentials. For example {form.example}."
         )
     if not _USER.fullmatch(text):
-        _refuse("A user name starts with a letter or _ and has letters, digits, _, - and . (at most 32).")
+        _refuse(_USER_RULE)
     return text
 
 
@@ -228,7 +305,7 @@ def _port(text: str | None) -> int | None:
     return int(text)
 
 
-def _path(text: str, form: _Form, *, engine_socket: bool, data_dir: Path) -> str:
+def _path(text: str, form: UriForm, *, engine_socket: bool, data_dir: Path) -> str:
     if engine_socket:
         return _file(text, form)
     if form.driver == "test":
@@ -244,7 +321,7 @@ def _path(text: str, form: _Form, *, engine_socket: bool, data_dir: Path) -> str
     return "" if "" in form.paths else text
 
 
-def _file(text: str, form: _Form) -> str:
+def _file(text: str, form: UriForm) -> str:
     """A plain absolute path: no `.` or `..`, no empty part, no character that means something to anybody."""
     if not _FILE.fullmatch(text) or not {".", ".."}.isdisjoint(text.split("/")):
         _refuse(f"An absolute path of letters, digits and . _ @ + = , : - is needed. For example {form.example}.")
@@ -271,7 +348,7 @@ def _starts_as_xml(path: Path) -> bool:
         return file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
 
 
-def _socket(query: str | None, transport: str, form: _Form, *, allowed: bool) -> str:
+def _socket(query: str | None, transport: str, form: UriForm, *, allowed: bool) -> str:
     if query is None:
         return ""
     key, _, value = query.partition("=")

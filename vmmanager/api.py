@@ -23,6 +23,7 @@ from core.version import version
 from dashboard.api import router as dashboard_router
 from drivers import registry
 from hosts.api import router as hosts_router
+from hosts.catalog import router as drivers_router
 from live.api import router as live_router
 from operations.api import router as operations_router
 from vmmanager import openapi
@@ -178,6 +179,7 @@ def entrance(request: HttpRequest) -> HttpResponse:
 
 for _router in (
     hosts_router,
+    drivers_router,
     vms_router,
     consoles_router,
     operations_router,

@@ -14,6 +14,7 @@ import libvirt
 
 from drivers import isolated
 from drivers.errors import NotFound, Unsupported
+from drivers.forms import Way
 from drivers.libvirtd import here
 from drivers.libvirtd.guests import Profile
 from drivers.libvirtd.kinds import LATER, LibvirtDriver, libvirt_ways
@@ -216,8 +217,9 @@ class VmwareDriver(ClientSideDriver):
     session_class = VmwareSession
     missing = "libvirt here has no driver for VMware Workstation: Debian's libvirt0 has, this build does not."
     proof = Proof.PARTLY
-    ways = tuple(
-        way for scheme in schemes for way in libvirt_ways(scheme, path="/session") if way.local and way.name == "local"
+    ways = (
+        Way(name="workstation", label="Workstation, this machine", scheme="vmwarews", path="/session", local=True),
+        Way(name="player", label="Player, this machine", scheme="vmwareplayer", path="/session", local=True),
     )
 
 
