@@ -57,7 +57,7 @@ class Engine:
             Unsupported: It is too old.
             DriverError: It is none, or out of reach.
         """
-        answer = self._get("/_ping")
+        answer = self._get("/_ping", CALL_SECONDS)
         self.podman = answer.headers.get("Libpod-Api-Version", "")[:40]
         offered = _version(answer.headers.get("Api-Version", ""))
         if offered is None:
@@ -78,9 +78,9 @@ class Engine:
         self._client.close()
         self._dialer.close()
 
-    def ping(self, seconds: float = PING_SECONDS) -> None:
-        """Whether it answers."""
-        self._get("/_ping", seconds=seconds)
+    def ping(self) -> None:
+        """Whether it answers, within `PING_SECONDS`."""
+        self._get("/_ping", PING_SECONDS)
 
     def do(self, call: Callable[[Any], Any]) -> Any:
         """One call of the SDK's client, its errors as ours."""
@@ -95,9 +95,9 @@ class Engine:
         """A call that answers a list of objects."""
         return rows(self.do(call), what=what)
 
-    def libpod(self, path: str, *, seconds: float = CALL_SECONDS, **parameters: str) -> Any:
+    def libpod(self, path: str, **parameters: str) -> Any:
         """A read by Podman's own API, for what the Docker API cannot tell in one call."""
-        answer = self._get(f"/{_LIBPOD}{path}", seconds=seconds, parameters=parameters)
+        answer = self._get(f"/{_LIBPOD}{path}", CALL_SECONDS, parameters)
         with errors.translate():
             return answer.json()
 
@@ -166,7 +166,7 @@ class Engine:
         """Whether it is reached by a socket of this machine."""
         return self._dialer.local
 
-    def _get(self, path: str, seconds: float = CALL_SECONDS, parameters: dict[str, str] | None = None) -> Response:
+    def _get(self, path: str, seconds: float, parameters: dict[str, str] | None = None) -> Response:
         with errors.translate():
             url = f"{self._client.base_url}{path}"
             answer: Response = self._client.get(url, params=parameters, timeout=seconds)

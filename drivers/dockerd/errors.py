@@ -79,8 +79,10 @@ TABLE: tuple[Row, ...] = (
     Row(503, errors.Unreachable, "a proxy whose engine is gone"),
 )
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_OURS_REFUSED = ("certificate required", "unknown ca", "bad certificate", "certificate unknown", "access denied")
-_OURS_REFUSED_MARKS = ("ALERT_UNKNOWN_CA", "ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE", "CERTIFICATE_REQUIRED")
+_OURS_REFUSED_MARKS = (
+    *("ALERT_UNKNOWN_CA", "ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE", "CERTIFICATE_REQUIRED"),
+    *("ALERT_DECRYPT_ERROR", "ALERT_UNSUPPORTED_CERTIFICATE", "ALERT_ACCESS_DENIED"),
+)
 
 
 def refusal(status: int, body: bytes) -> errors.DriverError:
@@ -141,8 +143,10 @@ def _broken(error: BaseException) -> errors.DriverError:
 
 def of_tls(error: ssl.SSLError, *, host: str = "") -> errors.DriverError:
     """A handshake that failed, or an alert afterwards: with TLS 1.3 a server refuses our certificate only then."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return tls_error(error, host=host)
     reason = (error.reason or "").upper()
-    if any(mark in reason for mark in _OURS_REFUSED_MARKS) or any(word in str(error) for word in _OURS_REFUSED):
+    if any(mark in reason for mark in _OURS_REFUSED_MARKS):
         return errors.AuthFailed(
             "The engine does not accept our certificate; give one that its authority has signed, with its key."
         )

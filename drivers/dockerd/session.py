@@ -14,7 +14,7 @@ from drivers.dockerd.console import ShellConsole
 from drivers.dockerd.dial import dialer
 from drivers.dockerd.document import Document
 from drivers.dockerd.document import rows as rows_of
-from drivers.dockerd.engine import PING_SECONDS, Engine
+from drivers.dockerd.engine import Engine
 from drivers.dockerd.events import EventTap
 from drivers.dockerd.guests import (
     ALWAYS,
@@ -232,9 +232,9 @@ class DockerSession(Session):
 
     def _ping(self) -> None:
         try:
-            self._engine.ping(PING_SECONDS)
+            self._engine.ping()
         except Timeout:
-            self._engine.ping(PING_SECONDS)
+            self._engine.ping()
 
     def _break(self, reason: str) -> None:
         """The engine is gone: end what is left of the connection, and tell, once."""
