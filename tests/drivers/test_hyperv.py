@@ -1,0 +1,586 @@
+"""The Hyper-V driver against a stand-in for its WinRM service, which can be told to lie."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+
+from drivers import registry
+from drivers.errors import (
+    AgentUnresponsive,
+    AuthFailed,
+    Busy,
+    Denied,
+    DriverError,
+    NotFound,
+    Timeout,
+    TlsFailed,
+    Unreachable,
+    Unsupported,
+    WrongState,
+)
+from drivers.hyperv import errors, transport, wire
+from drivers.hyperv import session as session_module
+from drivers.hyperv.picture import pixels_of, png
+from drivers.hyperv.states import PAUSED, SAVED, STATES, state_of
+from drivers.hyperv.wire import guid, quoted, select
+from drivers.types import Feature, GuestRef, GuestState
+from tests.drivers.conformance import Conformance, Lab, wait_state
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.lab]
+
+ROOT = Path(__file__).resolve().parents[2]
+NUMBERS = itertools.count(1)
+
+
+def opened(endpoint):
+    return registry.get("hyperv").open(endpoint)
+
+
+@pytest.fixture
+def session(hyperv_host):
+    made = opened(hyperv_host.endpoint())
+    hyperv_host.tell("counts")
+    yield made
+    made.close()
+    hyperv_host.tell("truth")
+
+
+@pytest.fixture
+def make(hyperv_host):
+    return lambda **options: hyperv_host.add(f"guest-{next(NUMBERS)}", **options)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Waits of one second where there are many."""
+    monkeypatch.setattr(wire, "OPERATION_SECONDS", 1)
+    monkeypatch.setattr(wire, "GRACE_SECONDS", 0)
+
+
+class TestConformance(Conformance):
+    @pytest.fixture
+    def lab(self, hyperv_host, session, make):
+        return Lab(
+            driver=registry.get("hyperv"),
+            endpoint=hyperv_host.endpoint(),
+            session=session,
+            make=make,
+            make_shell=make,
+            make_screen=make,
+            booted="",
+            killed="",
+        )
+
+    def test_shutdown_reboot_and_screen(self, lab):
+        ref = lab.started()
+        lab.session.reboot(ref)
+        assert lab.session.guest_state(ref)[0] is GuestState.RUNNING
+        assert lab.session.screenshot(ref).startswith(b"\x89PNG")
+        lab.session.shutdown(ref)
+        wait_state(lab.session, ref, GuestState.SHUTOFF)
+        lab.works(Feature.SHUTDOWN, Feature.REBOOT, Feature.SCREENSHOT)
+
+
+# -- what is read ------------------------------------------------------------------------------------------------------------
+def test_guest_is_joined_from_its_settings_and_not_from_its_checkpoints(hyperv_host, session, make):
+    ref = make(vcpus=2, memory=768, snapshots=2)
+    info = session.guest(ref)
+    assert (info.vcpus, info.memory_bytes, info.max_memory_bytes) == (2, 768 << 20, 768 << 20)
+    assert info.description == "made by the lab"
+    assert [(disk.target, disk.device, disk.bus, disk.format) for disk in info.disks] == [
+        ("scsi0:0", "disk", "scsi", "vhdx"),
+        ("scsi0:1", "cdrom", "scsi", None),
+    ]
+    assert info.disks[0].source == f"C:\\VMs\\{ref.uuid.upper()}.vhdx"
+    assert [(nic.network, nic.link, nic.model) for nic in info.interfaces] == [("External", "up", "synthetic")]
+    assert info.interfaces[0].mac.startswith("00:15:5d:")
+    assert info.boot == {"firmware": "uefi"}
+
+
+def test_dynamic_memory_may_grow_to_its_limit(hyperv_host, session, make):
+    ref = make(memory=512)
+    hyperv_host.tell(
+        "settings", guid=ref.uuid.upper(), name="Msvm_MemorySettingData", DynamicMemoryEnabled="true", Limit=2048
+    )
+    info = session.guest(ref)
+    assert (info.memory_bytes, info.max_memory_bytes) == (512 << 20, 2048 << 20)
+
+
+def test_digest_follows_child_rows_and_nothing_else(hyperv_host, session, make):
+    ref = make()
+    before = session.guest(ref).xml_digest
+    session.start(ref)
+    assert session.guest(ref).xml_digest == before
+    hyperv_host.tell("settings", guid=ref.uuid.upper(), name="Msvm_EthernetPortAllocationSettingData", EnabledState=3)
+    changed = session.guest(ref)
+    assert changed.interfaces[0].link == "down"
+    assert changed.xml_digest != before
+
+
+@pytest.mark.parametrize("numbers", [(32768, 32769), (9, 6)])
+def test_paused_and_saved_have_two_numbers_each(hyperv_hosts, numbers):
+    host = hyperv_hosts()
+    host.tell("numbers", paused=numbers[0], saved=numbers[1])
+    session = opened(host.endpoint())
+    ref = host.add("two-faced")
+    session.start(ref)
+    session.suspend(ref)
+    assert session.guest_state(ref)[0] is GuestState.PAUSED
+    session.managed_save(ref)
+    assert session.guest(ref).has_managed_save
+    session.discard_managed_save(ref)
+    assert session.guest_state(ref) == (GuestState.SHUTOFF, "")
+    session.close()
+
+
+def test_every_state_of_the_table_is_told_and_others_are_unknown():
+    assert state_of(2) == (GuestState.RUNNING, "")
+    assert all(STATES[number][0] is GuestState.SHUTOFF for number in SAVED)
+    assert all(STATES[number][0] is GuestState.PAUSED for number in PAUSED)
+    assert state_of(None)[0] is state_of(0)[0] is state_of(65535)[0] is GuestState.UNKNOWN
+
+
+def test_a_thousand_guests_cost_as_many_questions_as_one(hyperv_hosts):
+    host = hyperv_hosts()
+    host.add("few", count=1)
+    session = opened(host.endpoint())
+    counts = []
+    for more in (0, 499):
+        if more:
+            host.add("many", count=more)
+        host.tell("counts")
+        since = time.monotonic()
+        found = session.guests()
+        session.stats()
+        print(f"{len(found)} guests in {time.monotonic() - since:.2f} s")
+        counts.append(host.tell("counts"))
+    assert len(found) == 500
+    assert counts[0] == {"Enumerate": 10, "GetSummaryInformation": 1}
+    # What does not fit into one envelope of 500 KiB comes in pages: nothing is asked a guest.
+    assert counts[1].pop("Pull") < 10
+    assert counts[1] == counts[0]
+    session.close()
+
+
+def test_statistics_of_all_guests_cost_the_same_for_one_and_for_ten(hyperv_hosts):
+    host = hyperv_hosts()
+    session = opened(host.endpoint())
+    seen = []
+    for _ in (1, 2):
+        for _ in range(5):
+            session.start(host.add(f"busy-{next(NUMBERS)}"))
+        host.tell("counts")
+        assert all(each.cpu_time_seconds is not None for each in session.stats())
+        seen.append(host.tell("counts"))
+    assert seen[0] == seen[1] == {"Enumerate": 5, "GetSummaryInformation": 1}
+    session.close()
+
+
+def test_counters_of_two_guests_of_one_name_go_to_neither(hyperv_host, session):
+    for _ in range(2):
+        session.start(hyperv_host.add("twin"))
+    twins = [info.uuid for info in session.guests() if info.name == "twin"]
+    found = [each for each in session.stats() if each.uuid in twins]
+    assert [each.cpu_time_seconds for each in found] == [None, None]
+    assert all(each.memory_bytes and each.disk_read_bytes is not None for each in found)
+
+
+def test_a_host_without_counters_says_so(hyperv_hosts):
+    host = hyperv_hosts()
+    names = ["HvStats_HyperVHypervisorVirtualProcessor", "HvStats_HyperVHypervisorLogicalProcessor"]
+    host.tell("without", names=[f"Win32_PerfRawData_{name}" for name in names])
+    session = opened(host.endpoint())
+    session.start(host.add("dark"))
+    assert not session.capabilities()[Feature.METRICS_CPU].supported
+    assert session.capabilities()[Feature.METRICS_DISK].supported
+    assert session.stats()[0].cpu_time_seconds is None
+    assert session.host_stats().cpu_busy_seconds is None
+    session.close()
+
+
+# -- verbs -------------------------------------------------------------------------------------------------------------------
+def test_an_old_windows_cannot_reboot_a_guest(hyperv_hosts):
+    host = hyperv_hosts()
+    host.tell("host", name="Win32_OperatingSystem", Version="6.3.9600")
+    session = opened(host.endpoint())
+    ref = host.add("old")
+    session.start(ref)
+    with pytest.raises(Unsupported, match="2016"):
+        session.reboot(ref)
+    session.close()
+
+
+@pytest.mark.parametrize("verb", ["shutdown", "reboot"])
+def test_a_guest_without_integration_services_is_deaf(session, make, verb):
+    ref = make(services=False)
+    session.start(ref)
+    with pytest.raises(AgentUnresponsive):
+        getattr(session, verb)(ref)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [(32780, AgentUnresponsive), (32781, AgentUnresponsive), (32769, Denied), (32782, None)]
+)
+def test_what_the_shutdown_service_returns_is_told_apart(hyperv_host, session, make, value, error):
+    ref = make()
+    session.start(ref)
+    hyperv_host.tell("return", method="InitiateShutdown", value=value)
+    if error is None:
+        session.shutdown(ref)
+        return
+    with pytest.raises(error):
+        session.shutdown(ref)
+
+
+@pytest.mark.parametrize("value", [*errors.RETURN_VALUES, 4711])
+def test_every_return_value_becomes_an_error(hyperv_host, session, make, value):
+    ref = make()
+    hyperv_host.tell("return", method="RequestStateChange", value=value)
+    wanted = errors.RETURN_VALUES.get(value, (DriverError, ""))[0]
+    with pytest.raises(DriverError) as raised:
+        session.start(ref)
+    assert type(raised.value) is wanted
+
+
+@pytest.mark.parametrize(
+    ("job", "error"),
+    [
+        ({"JobState": 10, "ErrorCode": 32775}, WrongState),
+        ({"JobState": 10, "ErrorCode": 32774, "ErrorDescription": "in use"}, Busy),
+        ({"JobState": 10, "ErrorCode": 32768, "ErrorDescription": "not enough memory"}, DriverError),
+        ({"JobState": 9}, DriverError),
+        ({"JobState": "nonsense"}, DriverError),
+        ({"JobState": None}, DriverError),
+    ],
+)
+def test_a_failed_job_is_an_error_with_its_words(hyperv_host, session, make, job, error):
+    ref = make()
+    hyperv_host.tell("job", **job)
+    with pytest.raises(error) as raised:
+        session.start(ref)
+    assert job.get("ErrorDescription", "") in raised.value.detail
+
+
+def test_a_job_that_never_ends_is_a_timeout(hyperv_host, session, make, monkeypatch):
+    monkeypatch.setattr(wire, "JOB_SECONDS", 0.3)
+    ref = make()
+    hyperv_host.tell("job", never=True)
+    with pytest.raises(Timeout):
+        session.start(ref)
+
+
+def test_autostart_if_it_ran_before_is_left_alone(hyperv_host, session, make):
+    ref = make()
+    assert not session.guest(ref).autostart  # the lab makes them as Hyper-V does: 3
+    hyperv_host.tell("counts")
+    session.set_autostart(ref, enabled=False)
+    assert "ModifySystemSettings" not in hyperv_host.tell("counts")
+
+
+def test_a_running_guest_is_not_undefined(session, make):
+    ref = make()
+    session.start(ref)
+    with pytest.raises(WrongState):
+        session.undefine(ref)
+    assert session.guest_or_none(ref) is not None
+
+
+# -- hostile names -----------------------------------------------------------------------------------------------------------
+HOSTILE = [
+    "' OR Name <> '",
+    "\\",
+    '"; DROP',
+    "<a>&amp;]]></a>",
+    "%_[a]",
+    "näme 名前 \U0001f600",
+    "(a)#/b\\c:Hv VP 0",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_guest_may_be_called_anything(hyperv_host, session, name):
+    ref, other = hyperv_host.add(name), hyperv_host.add("bystander")
+    session.start(ref)
+    assert session.guest(ref).name == name
+    assert session.guest_state(other)[0] is GuestState.SHUTOFF
+    assert next(each for each in session.stats() if each.uuid == ref.uuid).memory_bytes
+    session.force_off(ref)
+    session.undefine(ref)
+    assert session.guest_or_none(other) is not None
+
+
+@pytest.mark.parametrize("uuid", ["' OR Name LIKE '%", "%", "", "HV01", "x" * 5000, "{%s}" % ("0" * 32), "urn:uuid:1"])
+def test_what_is_no_guid_is_never_sent(hyperv_host, session, uuid):
+    ref = GuestRef(uuid=uuid, name="trick")
+    for verb in (session.start, session.force_off, session.undefine, session.guest, session.screenshot):
+        with pytest.raises(NotFound):
+            verb(ref)
+    assert session.guest_or_none(ref) is None
+    assert hyperv_host.tell("counts") == {}
+
+
+def test_texts_are_quoted_for_wql():
+    assert quoted("a'b\\c") == "'a\\'b\\\\c'"
+    assert select("Name", "X", Name="' OR ''='") == "SELECT Name FROM X WHERE Name = '\\' OR \\'\\'=\\''"
+    assert guid("0b3cf0f5-0000-0000-0000-000000000001") == "0B3CF0F5-0000-0000-0000-000000000001"
+    assert guid("0b3cf0f5000000000000000000000001") is None
+
+
+# -- who is on the other side ------------------------------------------------------------------------------------------------
+def test_the_right_pin_is_believed_without_an_authority(hyperv_host):
+    pin = ":".join(hyperv_host.fingerprint[place : place + 2] for place in range(0, 64, 2)).upper()
+    session = opened(hyperv_host.endpoint(verify=pin, ca_certificate=""))
+    assert session.alive()
+    session.close()
+
+
+@pytest.mark.parametrize("changes", [{"verify": "0" * 64}, {"ca_certificate": ""}])
+def test_a_strange_certificate_ends_the_handshake(hyperv_host, changes):
+    hyperv_host.tell("counts")
+    with pytest.raises(TlsFailed):
+        opened(hyperv_host.endpoint(**changes))
+    assert hyperv_host.tell("counts") == {}
+
+
+def test_no_verification_is_possible_where_it_is_asked_for(hyperv_host):
+    opened(hyperv_host.endpoint(verify=False, ca_certificate="")).close()
+
+
+def test_environment_says_nothing_about_proxies_and_trust(hyperv_host, monkeypatch):
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent")
+    opened(hyperv_host.endpoint()).close()
+
+
+@pytest.mark.parametrize("auth", ["basic", "negotiate"])
+def test_a_wrong_password_is_refused_and_not_shown(hyperv_hosts, auth):
+    host = hyperv_hosts("--auth", auth)
+    with pytest.raises(AuthFailed) as raised:
+        opened(host.endpoint(password="hunter2"))
+    assert "hunter2" not in repr(raised.value) + raised.value.detail
+
+
+@pytest.mark.parametrize("auth", ["negotiate", "both"])
+def test_ntlm_signs_in_where_it_is_offered(hyperv_hosts, auth):
+    host = hyperv_hosts("--auth", auth)
+    session = opened(host.endpoint())
+    ref = host.add("ntlm")
+    session.start(ref)
+    assert session.guest_state(ref)[0] is GuestState.RUNNING
+    session.close()
+
+
+def test_no_account_is_no_way_in(hyperv_host):
+    with pytest.raises(AuthFailed):
+        opened(hyperv_host.endpoint(username="", password=""))
+
+
+# -- answers that are none ---------------------------------------------------------------------------------------------------
+BOMB = (
+    '<!DOCTYPE a [<!ENTITY a "'
+    + "x" * 1000
+    + '">'
+    + "".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 20}">' for n in range(8))
+    + "]><a>&i;</a>"
+)
+SOAP = '<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"><s:Header/>{}</s:Envelope>'
+TEXTS = {
+    "nothing": "",
+    "no XML": "<html>login</html",
+    "other XML": "<html>login</html>",
+    "no message": SOAP.format("<s:Body/>"),
+    "bomb": BOMB,
+    "odd encoding": '<?xml version="1.0" encoding="utf-7"?><a/>',
+    "fault without words": SOAP.format("<s:Body><s:Fault/></s:Body>"),
+}
+
+
+@pytest.mark.parametrize("status", [200, 500, 503, 403, 404, 302])
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_senseless_answer_is_a_driver_error(hyperv_host, session, text, status):
+    hyperv_host.tell("lie", kind="say", text=text, status=status, action="Enumerate")
+    with pytest.raises(DriverError):
+        session.guests()
+
+
+SWAPS = {
+    "number": (">512<", ">half a gigabyte<"),
+    "negative number": (">512<", ">-5<"),
+    "huge number": (">512<", f">{'9' * 5000}<"),
+    "odd state": ("EnabledState>3<", "EnabledState>three<"),
+    "another message": ("RelatesTo>uuid:", "RelatesTo>uuid:0"),
+    "no body": ("Body", "Corps"),
+    "no end": ("EndOfSequence", "Continued"),
+    "unreadable": ("<", "&lt;"),
+}
+
+
+@pytest.mark.parametrize("swap", SWAPS.values(), ids=SWAPS)
+def test_wrong_types_and_missing_parts_are_driver_errors(hyperv_host, session, make, swap):
+    make()
+    hyperv_host.tell("lie", kind="swap", old=swap[0], new=swap[1], action="Enumerate", times=20)
+    with pytest.raises(DriverError):
+        session.guests()
+    hyperv_host.tell("truth")
+    assert session.guests()
+
+
+@pytest.mark.parametrize("tag", ["InstanceID", "VirtualQuantity", "HostResource", "Parent", "ElementName", "Address"])
+def test_missing_properties_are_no_errors(hyperv_host, session, make, tag):
+    make()
+    hyperv_host.tell("lie", kind="swap", old=f":{tag}(>| )", new=r":Renamed\1", action="Enumerate", times=20)
+    session.guests()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("ReturnValue", "Other"), (">4096<", ">x<"), ("Selector ", "Chooser "), ("InstanceID", "Ident")]
+)
+def test_a_method_without_a_result_is_a_driver_error(hyperv_host, session, make, old, new):
+    ref = make()
+    hyperv_host.tell("lie", kind="swap", old=old, new=new, action="RequestStateChange")
+    with pytest.raises(DriverError):
+        session.start(ref)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("ImageData>[^<]*", "ImageData>AAAA"), ("ImageData>[^<]*", "ImageData>!!"), ("ImageData", "Picture")],
+)
+def test_a_picture_that_is_none_is_a_driver_error(hyperv_host, session, make, old, new):
+    ref = make()
+    session.start(ref)
+    hyperv_host.tell("lie", kind="swap", old=old, new=new, action="GetVirtualSystemThumbnailImage")
+    with pytest.raises(DriverError):
+        session.screenshot(ref)
+
+
+@pytest.mark.parametrize("kind", ["hang", "trickle"])
+def test_a_silent_or_trickling_host_is_a_timeout(hyperv_host, session, impatient, kind):
+    hyperv_host.tell("lie", kind=kind, action="Enumerate")
+    since = time.monotonic()
+    with pytest.raises(Timeout):
+        opened(hyperv_host.endpoint()).guests()
+    assert time.monotonic() - since < 10
+
+
+def test_a_flood_is_stopped(hyperv_host, session, monkeypatch):
+    monkeypatch.setattr(transport, "ANSWER_BYTES", 2**20)
+    hyperv_host.tell("lie", kind="flood", action="Enumerate")
+    with pytest.raises(DriverError, match="too big"):
+        session.guests()
+
+
+def test_a_host_that_hangs_up_is_unreachable_and_the_next_call_works(hyperv_host, session):
+    hyperv_host.tell("lie", kind="hang_up", action="Enumerate")
+    with pytest.raises(Unreachable):
+        session.guests()
+    assert session.guests() is not None
+
+
+@pytest.mark.parametrize("to", ["https://127.0.0.1:9/wsman", "http://127.0.0.1:9/", "file:///etc/passwd", "//"])
+def test_redirects_are_not_followed(hyperv_host, session, to):
+    hyperv_host.tell("lie", kind="redirect", to=to, action="Enumerate")
+    with pytest.raises(DriverError):
+        session.guests()
+
+
+# -- life --------------------------------------------------------------------------------------------------------------------
+def test_a_host_that_goes_is_noticed_once(hyperv_hosts, monkeypatch):
+    monkeypatch.setattr(session_module, "PULSE_SECONDS", 0.2)
+    host = hyperv_hosts()
+    session = opened(host.endpoint())
+    heard = []
+    session.on_close(heard.append)
+    host.down()
+    wait_until(lambda: heard, 10, "the loss")
+    assert not session.alive()
+    session.on_close(heard.append)
+    assert len(heard) == 2
+    with pytest.raises(Unreachable):
+        session.guests()
+    session.close()
+
+
+def test_close_tells_nobody_and_wakes_who_waits_for_a_job(hyperv_host, session, make):
+    ref = make()
+    heard, ended = [], []
+    session.on_close(heard.append)
+    hyperv_host.tell("job", never=True)
+
+    def start() -> None:
+        try:
+            session.start(ref)
+        except Unreachable as error:
+            ended.append(error)
+
+    worker = threading.Thread(target=start)
+    worker.start()
+    wait_until(lambda: "Get" in hyperv_host.tell("counts"), 10, "the wait for the job")
+    session.close()
+    worker.join(5)
+    assert len(ended) == 1
+    assert heard == []
+
+
+def test_many_threads_share_a_session(session, make):
+    refs = [make() for _ in range(8)]
+    failed = []
+
+    def life(ref: GuestRef) -> None:
+        try:
+            for verb in (session.start, session.suspend, session.resume, session.force_off):
+                verb(ref)
+                session.guests()
+        except DriverError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=life, args=(ref,)) for ref in refs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failed == []
+
+
+# -- small things ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("code", "text", "error"),
+    [
+        (5, "Access is denied.", Denied),
+        (2150858793, "timed out", Timeout),
+        (2150858752, "", NotFound),
+        (2150859002, "The WMI service returned an 'access denied' error. 0x80041003", Denied),
+        (2150859002, "namespace (0x8004100E)", Unsupported),
+        ("wsman:Whatever", "new", DriverError),
+        (None, None, DriverError),
+    ],
+)
+def test_faults_become_errors(code, text, error):
+    assert type(errors.fault(code, text, None)) is error
+
+
+def test_a_picture_keeps_its_colours():
+    raw = struct.pack("<4H", 0xF800, 0x07E0, 0x001F, 0xFFFF)
+    picture = png(raw, 2, 2)
+    data = picture[picture.index(b"IDAT") + 4 : picture.index(b"IEND") - 8]
+    assert zlib.decompress(data) == b"\0\xff\0\0\0\xff\0" + b"\0\0\0\xff\xff\xff\xff"
+    assert pixels_of(["1", "2", "255"]) == b"\x01\x02\xff"
+
+
+def test_the_score_card_says_what_is_declared():
+    lines = (ROOT / "drivers/hyperv/STATUS.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")][2:]
+    assert [row[0] for row in rows] == [str(feature) for feature in Feature]
+    driver = registry.get("hyperv")
+    for name, word in rows:
+        assert (word == "done") is (Feature(name) in driver.features), name
+        assert word in {"done", "exempt", "todo"}
