@@ -6,6 +6,7 @@ summary, so that the last line of all is about all of them, and names what faile
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -24,12 +25,15 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
     """After this run's failures are shown, before its short summary and closing line."""
     if hasattr(config, "workerinput"):  # a process of xdist: its reports reach the one that counts
         return
-    path = Path(os.environ["VMM_TEST_TALLY"])
-    earlier = json.loads(path.read_text()) if path.exists() else []
     own = [
         (outcome, _to_data(report, config)) for outcome in KEPT for report in terminalreporter.stats.get(outcome, [])
     ]
-    path.write_text(json.dumps(earlier + own, default=str))
+    with Path(os.environ["VMM_TEST_TALLY"]).open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # two stages may end at once
+        file.seek(0)
+        earlier = json.loads(file.read() or "[]")
+        file.truncate(0)
+        file.write(json.dumps(earlier + own, default=str))
     for outcome, data in earlier:
         terminalreporter.stats.setdefault(outcome, []).append(_from_data(data, config))
 
