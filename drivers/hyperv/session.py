@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import xml.etree.ElementTree as ET
@@ -15,7 +16,6 @@ from drivers.hyperv import guests, host, stats
 from drivers.hyperv.errors import SHUTTING_DOWN_ALREADY, STARTED, deaf, returned
 from drivers.hyperv.picture import pixels_of, png
 from drivers.hyperv.states import OFF, PAUSED, RUNNING, SAVED, state_of
-from drivers.hyperv.stats import SERVICE
 from drivers.hyperv.wire import Reference, guid, select
 from drivers.types import Feature, GuestState, Support
 
@@ -31,11 +31,13 @@ log = logging.getLogger(__name__)
 PULSE_SECONDS = 10.0
 """A host that nobody has heard for so long is asked whether it is there."""
 REASON = "Asked for by VM Manager"
+SERVICE = Reference("Msvm_VirtualSystemManagementService", {"CreationClassName": "Msvm_VirtualSystemManagementService"})
 _ENABLE, _DISABLE, _SAVE, _PAUSE, _RESET = 2, 3, 6, 9, 11
 _OFF = frozenset({OFF, 32782})
 _FEW = 3
 """Up to so many guests are read one by one; beyond, all at once is less."""
-_SCREEN_MAX = 4096
+PICTURE_PIXELS = 170_000
+"""A method's answer is one message: so many pixels of two bytes, in base64, fit into its 500 KiB. Hyper-V scales to the size asked for."""
 
 
 class HyperVSession(Session):
@@ -237,11 +239,13 @@ class HyperVSession(Session):
             raise deaf(answer.value)
 
     def _resolution(self, name: str) -> tuple[int, int]:
-        """Of the guest's screen. A guest of the first generation has two heads, of which one shows something."""
+        """To be asked for: the guest's own, or as much of it as fits into a message."""
         columns = "CurrentHorizontalResolution, CurrentVerticalResolution"
         heads = self._wire.query(select(columns, "Msvm_VideoHead", SystemName=name))
-        sizes = [_size(head) for head in heads]
-        return max((size for size in sizes if min(size) > 0 and max(size) <= _SCREEN_MAX), default=(640, 480))
+        # A guest of the first generation has two heads, of which one shows something.
+        width, height = max(((w, h) for w, h in map(_size, heads) if w and h), default=(640, 480))
+        scale = min(1.0, math.sqrt(PICTURE_PIXELS / (width * height)))
+        return max(1, int(width * scale)), max(1, int(height * scale))
 
     def _pulse(self) -> None:
         """Notice within fifteen seconds that the host is gone."""

@@ -1,7 +1,8 @@
-"""Counters of guests and host: one method for all guests' memory, and Windows' raw performance counters.
+"""Counters of guests and host: Windows' raw performance counters, and the objects that have today's memory.
 
-`Msvm_SummaryInformation.ProcessorLoad` is a momentary percentage; the raw counters count since the guest's start, which is what
-the house divides by time itself. They name guests by name and not by GUID: where two guests share a name, neither gets any.
+`Msvm_SummaryInformation` would tell a percentage of the moment (`ProcessorLoad`), for all guests in one message, which a host with
+some hundred guests cannot send (`MaxEnvelopeSizekb`). The raw counters count since the guest's start, which is what the house
+divides by time itself, and they come in pages. They name guests by name, not by GUID: of two guests of one name neither gets any.
 """
 
 from __future__ import annotations
@@ -11,20 +12,16 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from drivers.errors import Unsupported
-from drivers.hyperv.errors import returned
 from drivers.hyperv.guests import MIB, media_paths, owner_of
 from drivers.hyperv.states import PAUSED, SAVED, state_of
-from drivers.hyperv.wire import CIMV2, Reference, Row, guid
+from drivers.hyperv.wire import CIMV2, guid
 from drivers.types import Feature, GuestState, GuestStats, HostStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from drivers.hyperv.wire import Wire
+    from drivers.hyperv.wire import Row, Wire
 
-SERVICE = Reference("Msvm_VirtualSystemManagementService", {"CreationClassName": "Msvm_VirtualSystemManagementService"})
-_NAME, _PROCESSORS, _ELEMENT_NAME, _STATE, _MEMORY = 0, 4, 1, 100, 103
-"""What `GetSummaryInformation` may be asked for."""
 _TICKS = 10_000_000
 """Run times are in units of 100 ns."""
 
@@ -40,6 +37,9 @@ _HOST_CPU = (
     " WHERE Name = '_Total'"
 )
 _HOST_MEMORY = "SELECT TotalVisibleMemorySize, FreePhysicalMemory FROM Win32_OperatingSystem"
+_SYSTEMS = "SELECT Name, ElementName, EnabledState FROM Msvm_ComputerSystem"
+_PROCESSORS = "SELECT InstanceID, VirtualQuantity FROM Msvm_ProcessorSettingData"
+_MEMORY = "SELECT SystemName, NumberOfBlocks FROM Msvm_Memory"
 _IMAGES = "SELECT InstanceID, HostResource FROM Msvm_StorageAllocationSettingData"
 _PORTS = "SELECT InstanceID FROM Msvm_SyntheticEthernetPortSettingData"
 _REPLACED = str.maketrans({"(": "[", ")": "]", "#": "_", "/": "_", "\\": "_"})
@@ -47,26 +47,27 @@ _REPLACED = str.maketrans({"(": "[", ")": "]", "#": "_", "/": "_", "\\": "_"})
 
 
 def read(wire: Wire, features: frozenset[Feature]) -> list[GuestStats]:
-    """Of all guests that run or are paused. As many messages for one guest as for a thousand."""
+    """Of all guests that run or are paused. As many questions for one guest as for a thousand."""
     at = time.monotonic()
-    live = {name: row for name, row in _summaries(wire) if _is_live(row)}
+    live = {name: row for row in wire.query(_SYSTEMS) if (name := guid(row.text("Name"))) and _is_live(row)}
     if not live:
         return []
+    processors = {owner_of(row): row.number("VirtualQuantity") for row in wire.query(_PROCESSORS)}
+    memory = _memory(wire)
     cpu = _cpu(wire, live) if Feature.METRICS_CPU in features else {}
     disks = _disks(wire, live) if Feature.METRICS_DISK in features else {}
     nets = _nets(wire, live) if Feature.METRICS_NETWORK in features else {}
     found = []
-    for name, row in live.items():
-        megabytes = row.number("MemoryUsage")
+    for name in live:
         disk, net = disks.get(name, {}), nets.get(name, {})
         ticks = cpu.get(name)
         found.append(
             GuestStats(
                 uuid=name.lower(),
                 at=at,
-                vcpus=row.number("NumberOfProcessors") or 1,
+                vcpus=processors.get(name) or 1,
                 cpu_time_seconds=None if ticks is None else ticks / _TICKS,
-                memory_bytes=None if megabytes is None else megabytes * MIB,
+                memory_bytes=memory.get(name),
                 disk_read_bytes=disk.get("ReadBytesPersec"),
                 disk_write_bytes=disk.get("WriteBytesPersec"),
                 disk_read_requests=disk.get("ReadOperationsPerSec"),
@@ -111,16 +112,13 @@ def missing(wire: Wire) -> dict[Feature, str]:
     return reasons
 
 
-def _summaries(wire: Wire) -> Iterator[tuple[str, Row]]:
-    asked = [_NAME, _ELEMENT_NAME, _PROCESSORS, _STATE, _MEMORY]
-    answer = wire.invoke(SERVICE, "GetSummaryInformation", RequestedInformation=asked)
-    if answer.value != 0:
-        raise returned(answer.value, "stats")
-    for element in answer.element:
-        row = Row(element)
-        name = guid(row.text("Name"))
-        if name:
-            yield name, row
+def _memory(wire: Wire) -> dict[str, int]:
+    """Bytes that each guest has now, by GUID. There is one object for all of it, and one for each of its NUMA nodes."""
+    found: dict[str, int] = {}
+    for row in wire.query(_MEMORY):
+        name = row.text("SystemName").upper()
+        found[name] = max(found.get(name, 0), (row.number("NumberOfBlocks") or 0) * MIB)
+    return found
 
 
 def _is_live(row: Row) -> bool:

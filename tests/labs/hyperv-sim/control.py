@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import threading
+from typing import TYPE_CHECKING
 
-from service import Service
+if TYPE_CHECKING:
+    from service import Service
 
 
 class Control:
@@ -47,6 +49,10 @@ class Control:
     def do_numbers(self, paused: int, saved: int) -> None:
         """Which EnabledState stands for paused and saved."""
         self.world.paused, self.world.saved = paused, saved
+
+    def do_screen(self, width: int, height: int) -> None:
+        """How big all guests' screens are."""
+        self.world.screen = (width, height)
 
     def do_without(self, names: list) -> None:
         """Classes that this host does not have."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import hashlib
 import http.server
 import json
 import os
@@ -39,6 +40,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     options: argparse.Namespace
     context = None
     signed_in = False
+    last_token = ""
 
     def log_message(self, *_args) -> None:
         pass
@@ -64,6 +66,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for name, values in headers.items():
             for value in values:
                 self.send_header(name.replace("_", "-"), value)
+        if self.last_token:
+            self.send_header("WWW-Authenticate", self.last_token)
+            self.last_token = ""
         self.end_headers()
         self.wfile.write(body)
 
@@ -84,9 +89,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def negotiate(self, token: bytes) -> bool:
         """NTLM signs in the connection: this object is one connection's."""
-        import spnego  # noqa: PLC0415 - the only need for something beyond the standard library
+        import spnego.channel_bindings  # noqa: PLC0415 - the only need for something beyond the standard library
 
-        self.context = self.context or spnego.server(protocol="negotiate")
+        # As with Windows' CbtHardeningLevel Strict: the token must be made for this server's certificate.
+        digest = hashlib.sha256(self.options.certificate).digest()
+        bindings = spnego.channel_bindings.GssChannelBindings(application_data=b"tls-server-end-point:" + digest)
+        self.context = self.context or spnego.server(protocol="negotiate", channel_bindings=bindings)
         try:
             answer = self.context.step(token)
         except spnego.exceptions.SpnegoError:
@@ -95,6 +103,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return False
         if self.context.complete:
             self.signed_in = True
+            self.last_token = f"Negotiate {base64.b64encode(answer or b'').decode()}"
             return True
         self.reply(401, b"", WWW_Authenticate=[f"Negotiate {base64.b64encode(answer or b'').decode()}"])
         return False
@@ -180,9 +189,10 @@ def main() -> None:
     parser.add_argument("--password", default="secret")
     options = parser.parse_args()
     context = certificate(options.directory)
+    options.certificate = ssl.PEM_cert_to_DER_cert((options.directory / "cert.pem").read_text())
     if options.auth != "basic":
         users = options.directory / "users"
-        users.write_text(f"{HOST}:{options.user}:{options.password}\n")
+        users.write_text("".join(f"{domain}:{options.user}:{options.password}\n" for domain in ("", HOST)))
         os.environ["NTLM_USER_FILE"] = str(users)
     service = Service(World())
     control = Control(service)

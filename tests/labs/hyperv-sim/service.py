@@ -102,17 +102,6 @@ class Methods:
             return 32775
         return self.world.job(lambda: self.world.remove(row["Name"]))
 
-    def GetSummaryInformation(self, _keys: dict, _given: dict):  # noqa: N802
-        world, found = self.world, []
-        for row in world.guests():
-            on = row["EnabledState"] in (RUNNING, world.paused)
-            found.append(
-                {"Name": row["Name"], "ElementName": row["ElementName"], "EnabledState": row["EnabledState"],
-                 "NumberOfProcessors": world.number(row["Name"], "Processor"),
-                 "MemoryUsage": world.number(row["Name"], "Memory") if on else None}
-            )  # fmt: skip
-        return {"SummaryInformation": found}
-
     def GetVirtualSystemThumbnailImage(self, _keys: dict, given: dict):  # noqa: N802
         width, height = int(given["WidthPixels"].text), int(given["HeightPixels"].text)
         identifier = keys_of(given.get("TargetSystem")).get("InstanceID", "")
@@ -270,10 +259,7 @@ class Service:
             value = 4096
         else:
             for name, found in result.items():
-                for each in found if isinstance(found, list) else [found]:
-                    child = ET.SubElement(out, f"{{{uri}}}{name}")
-                    if isinstance(each, dict):
-                        fill(child, each, f"{WMI}{V2}/Msvm_SummaryInformation")
-                    else:
-                        child.text = each
+                ET.SubElement(out, f"{{{uri}}}{name}").text = found
         ET.SubElement(out, f"{{{uri}}}ReturnValue").text = str(value)
+        if len(ET.tostring(out)) > self.room:
+            raise Fault("wsman:EncodingLimit", 2150858790, "The response is too large for the envelope.")

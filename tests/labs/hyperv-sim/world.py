@@ -12,7 +12,7 @@ HOST = "HV01"
 RUNNING, OFF = 2, 3
 LOCK = threading.RLock()
 """Around everything that reads or changes objects."""
-LIVE_CLASSES = ("Msvm_VideoHead", "Msvm_ShutdownComponent")
+LIVE_CLASSES = ("Msvm_VideoHead", "Msvm_ShutdownComponent", "Msvm_Memory")
 PERF = ("HvStats_HyperVHypervisorVirtualProcessor", "HvStats_HyperVHypervisorLogicalProcessor")
 STORAGE, NIC = "Counters_HyperVVirtualStorageDevice", "NvspNicStats_HyperVVirtualNetworkAdapter"
 REPLACED = str.maketrans({"(": "[", ")": "]", "#": "_", "/": "_", "\\": "_"})
@@ -26,6 +26,7 @@ class World:
     def __init__(self) -> None:
         self.rows: dict[str, list[Object]] = collections.defaultdict(list)
         self.paused, self.saved = 32768, 32769
+        self.screen = (64, 48)
         self.gone_classes: set[str] = set()
         self.job_seconds = 0.05
         self.next_job = None
@@ -160,9 +161,16 @@ class World:
         if name == "Msvm_VideoHead":
             return [
                 {"SystemName": row["Name"], "DeviceID": f"Microsoft:{row['Name']}\\HEAD\\0",
-                 "CurrentHorizontalResolution": 64, "CurrentVerticalResolution": 48}
+                 "CurrentHorizontalResolution": self.screen[0],
+                 "CurrentVerticalResolution": self.screen[1]}
                 for row in live
             ]  # fmt: skip
+        if name == "Msvm_Memory":  # one for all of it, one for each NUMA node
+            return [
+                {"SystemName": row["Name"], "NumberOfBlocks": self.number(row["Name"], "Memory") // part}
+                for row in live
+                for part in (2, 1, 2)
+            ]
         if name == "Msvm_ShutdownComponent":
             return [
                 {"SystemName": row["Name"], "DeviceID": f"Microsoft:{row['Name']}\\SHUT", "EnabledState": RUNNING,
