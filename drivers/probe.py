@@ -229,7 +229,8 @@ class _Doctor:
             self._refused = f"{sockets[0]} is left over: nothing listens on it."
         except TimeoutError:
             evidence = f"Nobody takes connections on {sockets[0]}: the daemon hangs."
-            raise Trouble(evidence, code="timeout", hint=f"{_sudo()}systemctl restart libvirtd") from None
+            unit = self._uri.driver if self._uri.driver in ("docker", "podman") else "libvirtd"
+            raise Trouble(evidence, code="timeout", hint=f"{_sudo()}systemctl restart {unit}") from None
         except OSError as error:
             raise Trouble(f"{sockets[0]}: {_words(error)}.", code="host_unreachable", hint=self._start()) from None
         return _Found(f"This account may use {sockets[0]}.")
@@ -253,7 +254,7 @@ class _Doctor:
         if uri.driver in _HTTPS_PORTS:
             return _HTTPS_PORTS[uri.driver]
         if uri.driver in ("docker", "podman") and uri.transport == "tcp":
-            return 2376 if self._speaks_tls() else 2375
+            return 2376  # not 2375: that is the port without TLS
         return _PORTS[uri.transport]
 
     # -- tls -------------------------------------------------------------------------------------------------------
@@ -278,13 +279,11 @@ class _Doctor:
         return _Found(reach.tls(self._stream, plan, credentials, self._budget))
 
     def _speaks_tls(self) -> bool:
-        uri, credentials = self._uri, self._endpoint.credentials
+        uri = self._uri
         if uri.driver in _HTTPS_PORTS:
             return not (uri.driver == "hyperv" and uri.port == 5985)
         if uri.driver in ("docker", "podman"):
-            return uri.transport == "tcp" and bool(
-                credentials and (credentials.certificate or credentials.ca_certificate)
-            )
+            return uri.transport == "tcp"
         return uri.transport == "tls"
 
     def _hang_up(self) -> None:

@@ -93,6 +93,8 @@ class UriForm:
 _REMOTE = ("", "unix", "tls", "ssh", "tcp")
 _ENGINE = ("unix", "tcp", "ssh")
 _CLEAR = ("tcp",)
+_TLS_OVER_TCP = ("docker", "podman")
+"""Their API over TCP is spoken with TLS or not at all: without it anybody who reaches the port owns the machine."""
 
 FORMS: dict[str, UriForm] = {
     "qemu": UriForm(driver="qemu", transports=_REMOTE, paths=("/system", "/session"), example="qemu:///system"),
@@ -178,7 +180,7 @@ def parse_uri(text: str, *, data_dir: Path) -> ParsedUri:
         port=port,
         path=path,
         socket=socket,
-        encrypted=transport not in _CLEAR,
+        encrypted=_encrypted(scheme, transport),
         local=local,
         text=f"{scheme}{'+' if transport else ''}{transport}://{where}{path}{query}",
     )
@@ -186,7 +188,12 @@ def parse_uri(text: str, *, data_dir: Path) -> ParsedUri:
 
 def is_encrypted(text: str) -> bool:
     """`ParsedUri.encrypted` of a URI that has passed before."""
-    return text.partition("://")[0].partition("+")[2] not in _CLEAR
+    scheme, _, transport = text.partition("://")[0].partition("+")
+    return _encrypted(scheme, transport)
+
+
+def _encrypted(scheme: str, transport: str) -> bool:
+    return transport not in _CLEAR or scheme in _TLS_OVER_TCP
 
 
 # -- schemes of drivers that others installed ------------------------------------------------------------------------------

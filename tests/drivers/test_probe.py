@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers import reach
+from drivers import reach, registry
 from drivers.errors import AuthFailed, Denied, DriverError, NotFound, Timeout, Unreachable, Unsupported
 from drivers.fake import FakeDriver, drop_world, world
 from drivers.probe import STEPS, ProbeStep, probe
@@ -440,9 +440,11 @@ def test_frozen_close_holds_nobody_up(place):
     place.release("close")
 
 
-def test_kind_without_a_driver_fails_at_the_driver():
+def test_kind_without_a_driver_fails_at_the_driver(monkeypatch):
+    monkeypatch.setattr(registry, "_paths", lambda: {"qemu": "drivers.nowhere:Driver"})
+    registry.get.cache_clear()
     with servers.serving(servers.bound(), servers.mute) as listener:
-        steps = run(f"docker+tcp://127.0.0.1:{listener.getsockname()[1]}")
+        steps = run(f"qemu+tcp://127.0.0.1:{listener.getsockname()[1]}/system")
     assert steps["port"].state == "ok"
     assert steps["authentication"].state == "not_tried"
     assert (steps["driver"].state, steps["driver"].error_code) == ("failed", "unsupported")

@@ -74,7 +74,7 @@ GOOD = {
     "docker+unix:///var/run/docker.sock": (
         *("docker", "unix", "", "", None, "/var/run/docker.sock", "/var/run/docker.sock", True, True),
     ),
-    "docker+tcp://host:2376": ("docker", "tcp", "", "host", 2376, "", "", False, False),
+    "docker+tcp://host:2376": ("docker", "tcp", "", "host", 2376, "", "", True, False),
     "docker+ssh://me@host": ("docker", "ssh", "me", "host", None, "", "", True, False),
     "podman+unix:///run/podman/podman.sock": (
         *("podman", "unix", "", "", None, "/run/podman/podman.sock", "/run/podman/podman.sock", True, True),
