@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from dashboard import problems, views
+from dashboard import fleet, problems, views
 
 urlpatterns = [
     path("", views.overview, name="overview"),
     path("overview/fleet", views.fleet_part, name="overview-fleet"),
     path("overview/attention", views.attention_part, name="overview-attention"),
     path("overview/capacity", views.capacity_part, name="overview-capacity"),
+    path("capabilities", fleet.capabilities, name="capabilities"),
+    path("capabilities/table", fleet.capabilities_part, name="capabilities-table"),
+    path("capabilities.csv", fleet.capabilities_csv, name="capabilities-csv"),
+    path("advise", fleet.advise_page, name="advise"),
+    path("advise/answer", fleet.advise_part, name="advise-answer"),
     path("problems", problems.problem_list, name="problems"),
     path("problems/<slug:code>", problems.problem_page, name="problem"),
     path("nav.json", views.nav_counts, name="nav-counts"),

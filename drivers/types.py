@@ -87,6 +87,40 @@ class Feature(StrEnum):
     HOTPLUG_DISK = "hotplug.disk"
 
 
+INSTEAD: dict[Feature, tuple[tuple[Feature, ...], ...]] = {
+    Feature.START: (),
+    Feature.SHUTDOWN: ((Feature.FORCE_OFF,),),
+    Feature.REBOOT: ((Feature.SHUTDOWN, Feature.START), (Feature.RESET,), (Feature.FORCE_OFF, Feature.START)),
+    Feature.RESET: ((Feature.REBOOT,), (Feature.FORCE_OFF, Feature.START)),
+    Feature.FORCE_OFF: ((Feature.SHUTDOWN,),),
+    Feature.SUSPEND: ((Feature.MANAGED_SAVE,),),
+    Feature.RESUME: ((Feature.FORCE_OFF, Feature.START),),
+    Feature.MANAGED_SAVE: ((Feature.SUSPEND,), (Feature.SHUTDOWN,)),
+    Feature.DISCARD_MANAGED_SAVE: (),
+    Feature.AUTOSTART: (),
+    Feature.DEFINE: (),
+    Feature.UNDEFINE: (),
+    Feature.XML: (),
+    Feature.CONSOLE_SERIAL: ((Feature.CONSOLE_SHELL,), (Feature.CONSOLE_VNC,), (Feature.CONSOLE_SPICE,)),
+    Feature.CONSOLE_SHELL: ((Feature.CONSOLE_SERIAL,), (Feature.CONSOLE_VNC,), (Feature.CONSOLE_SPICE,)),
+    Feature.CONSOLE_VNC: ((Feature.CONSOLE_SPICE,), (Feature.CONSOLE_SERIAL,), (Feature.CONSOLE_SHELL,)),
+    Feature.CONSOLE_SPICE: ((Feature.CONSOLE_VNC,), (Feature.CONSOLE_SERIAL,), (Feature.CONSOLE_SHELL,)),
+    Feature.SCREENSHOT: ((Feature.CONSOLE_VNC,), (Feature.CONSOLE_SPICE,)),
+    Feature.METRICS_CPU: (),
+    Feature.METRICS_MEMORY: (),
+    Feature.METRICS_DISK: (),
+    Feature.METRICS_NETWORK: (),
+    Feature.EVENTS: (),
+    Feature.SNAPSHOTS_DISK: (),
+    Feature.SNAPSHOTS_MEMORY: ((Feature.SNAPSHOTS_DISK,), (Feature.MANAGED_SAVE,)),
+    Feature.MIGRATION_LIVE: (),
+    Feature.STORAGE_POOLS: (),
+    Feature.NETWORKS: (),
+    Feature.HOTPLUG_DISK: (),
+}
+"""What does about the same job where a feature lacks, best first; each way is one step or several, in their order."""
+
+
 class Proof(StrEnum):
     """What a driver has been proven on, said wherever the driver is offered."""
 

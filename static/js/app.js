@@ -163,6 +163,8 @@ bind(t("Everywhere"), [
   { keys: "g h", does: t("Hosts"), run: go("/hosts") },
   { keys: "g j", does: t("Operations"), run: go("/operations") },
   { keys: "g e", does: t("Events"), run: go("/events") },
+  { keys: "g c", does: t("Capabilities"), run: go("/capabilities") },
+  { keys: "g b", does: t("Which is best?"), run: go("/advise") },
   { keys: "g s", does: t("Settings"), run: go("/settings") },
   { keys: "u", does: t("Undo the last change"), run: () => $(".toast:last-child [data-undo]")?.click() },
   { keys: "t", does: t("Light or dark"), run: () => setTheme(isDark() ? "light" : "dark") },
