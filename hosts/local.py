@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 SYSTEM_URIS = ("qemu:///system", "lxc:///")
 SESSION_URIS = ("qemu:///session",)
 """Besides, for who is not root: that user's own guests."""
+ENGINE_URIS = ("docker+unix:///var/run/docker.sock", "podman+unix:///run/podman/podman.sock")
+"""Container engines, where something listens on their sockets and lets this account in."""
 RETRY_SECONDS = 30.0
 ANSWER_SECONDS = 8.0
 
@@ -58,7 +60,10 @@ def is_local(uri: str) -> bool:
 
 def candidates() -> tuple[str, ...]:
     """What may answer on this machine."""
-    return SYSTEM_URIS if os.geteuid() == 0 else SYSTEM_URIS + SESSION_URIS
+    if os.geteuid() == 0:
+        return SYSTEM_URIS + ENGINE_URIS
+    own = f"podman+unix:///run/user/{os.geteuid()}/podman/podman.sock"
+    return SYSTEM_URIS + SESSION_URIS + ENGINE_URIS + (own,)
 
 
 def register_local(*, uris: Sequence[str] | None = None, pool: SessionPool | None = None) -> list[str]:
@@ -75,14 +80,17 @@ def register_local(*, uris: Sequence[str] | None = None, pool: SessionPool | Non
     answers = {uri: info for uri in wanted if (info := _ask(uri, pool)) is not None}
     if answers:
         host = next((mark.host for mark in marks.values() if mark.host), None) or next(
-            (known[uri] for uri in SYSTEM_URIS + SESSION_URIS if uri in known), None
+            (known[uri] for uri in SYSTEM_URIS + SESSION_URIS + ENGINE_URIS if uri in known), None
         )
         _register(host, answers)
     return [uri for uri in wanted if uri not in answers]
 
 
 def _ask(uri: str, pool: SessionPool) -> HostInfo | None:
-    endpoint = _endpoint(uri)
+    parsed = parse_uri(uri, data_dir=settings.DATA_DIR)
+    if parsed.socket and not _listens(parsed.socket):
+        return None  # most machines have no container engine: not worth an attempt that the pool remembers
+    endpoint = Endpoint(driver=parsed.driver, uri=parsed.text)
     try:
         with pool.session(endpoint, timeout_seconds=ANSWER_SECONDS) as session:
             return session.host_info()
@@ -92,9 +100,15 @@ def _ask(uri: str, pool: SessionPool) -> HostInfo | None:
         return None
 
 
-def _endpoint(uri: str) -> Endpoint:
-    parsed = parse_uri(uri, data_dir=settings.DATA_DIR)
-    return Endpoint(driver=parsed.driver, uri=parsed.text)
+def _listens(path: str) -> bool:
+    """Whether somebody takes connections on this unix socket, and ours."""
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.settimeout(1.0)
+        try:
+            stream.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def _register(host: Host | None, answers: dict[str, HostInfo]) -> None:

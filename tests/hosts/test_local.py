@@ -62,6 +62,26 @@ def test_one_that_appears_later_joins_the_host(pool, second):
     assert uris() == sorted([THERE, second])
 
 
+def test_a_socket_that_nobody_listens_on_is_not_tried(monkeypatch):
+    monkeypatch.setattr(SessionPool, "session", lambda *_args, **_options: pytest.fail("it was tried"))
+    missing = [ABSENT, "docker+unix:///nonexistent/docker.sock"]
+    assert local.register_local(uris=missing, pool=SessionPool()) == missing
+
+
+def test_engines_are_looked_for_at_their_usual_sockets(monkeypatch):
+    assert {"docker+unix:///var/run/docker.sock", "podman+unix:///run/podman/podman.sock"} <= set(local.candidates())
+    monkeypatch.setattr(local.os, "geteuid", lambda: 1234)
+    assert "podman+unix:///run/user/1234/podman/podman.sock" in local.candidates()
+
+
+@pytest.mark.lab
+def test_container_engines_of_this_machine_join_its_host(pool, docker_engine, podman_engine):
+    engines = [docker_engine.endpoint.uri, podman_engine.endpoint.uri]
+    assert local.register_local(uris=[THERE, *engines], pool=pool) == []
+    assert Host.objects.get().name == socket.gethostname()
+    assert uris() == sorted([THERE, *engines])
+
+
 def test_a_second_start_changes_nothing_and_asks_nobody(pool, monkeypatch):
     local.register_local(uris=[THERE], pool=pool)
     monkeypatch.setattr(local, "_ask", lambda *_: pytest.fail("asked again"))
