@@ -217,6 +217,9 @@ class MaintenanceIn(Input):
 class HypervisorChange(Input):
     """What of a hypervisor can be changed; it is connected to anew at once."""
 
+    uri: Uri | None = Field(
+        None, description="Of the same kind. Where it leads elsewhere the credentials are given anew."
+    )
     credentials: CredentialsIn | None = Field(None, description="All of them: what is left out is empty.")
     slots: Annotated[int, Field(ge=1, le=64)] | None = None
 
@@ -506,14 +509,15 @@ def hypervisor_one(request: HttpRequest, hypervisor_id: UUID) -> HttpResponse:
 )
 @access("host.manage")
 def hypervisor_change(request: HttpRequest, hypervisor_id: UUID, payload: HypervisorChange) -> HttpResponse:
-    """New credentials, or how much it may do at once."""
+    """Another address, new credentials, or how much it may do at once."""
     by = actor_of(request)
     hypervisor = services.hypervisor_get(hypervisor_id, by=by)
     version = if_match(request, hypervisor.version)
-    if payload.credentials is not None or payload.slots is not None:
+    if payload.model_dump(exclude_none=True):
         hypervisor = services.hypervisor_update(
             hypervisor=hypervisor,
             by=by,
+            uri=payload.uri,
             credentials=payload.credentials.model_dump() if payload.credentials else None,
             slots=payload.slots,
             if_version=version,

@@ -35,6 +35,34 @@ class TechniqueChoice(models.TextChoices):
     EMULATION = "emulation", _("emulation")
 
 
+class ProofChoice(models.TextChoices):
+    """What a driver was proven on, for people (values: `drivers.types.Proof`): a few words, and `sentence`."""
+
+    REAL = "real", _("proven on the real one")
+    PARTLY = "partly", _("proven in part")
+    SIMULATOR = "simulator", _("proven on a simulator")
+    STAND_IN = "stand_in", _("proven on a stand-in")
+    NONE = "none", _("not tried yet")
+
+    @property
+    def sentence(self) -> str:
+        """The same, at length."""
+        return str(_PROOFS[self.value])
+
+
+_PROOFS = {
+    "real": _("This driver is tested on the hypervisor itself."),
+    "partly": _(
+        "libvirt's own driver is tested, with stand-ins for the product's tools. The product itself was not there."
+    ),
+    "simulator": _("This driver is tested on a simulator that others maintain, not on the product itself."),
+    "stand_in": _(
+        "This driver is tested on a stand-in made from the product's documentation, not on the product itself."
+    ),
+    "none": _("This driver should work, but nobody has tried it yet. The host doctor says what it finds."),
+}
+
+
 DRIVERS = (
     "qemu",
     "xen",

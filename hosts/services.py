@@ -241,12 +241,22 @@ def hypervisor_update(
     hypervisor: Hypervisor,
     by: Actor,
     credentials: Mapping[str, Any] | None,
+    uri: str | None = None,
     slots: int | None = None,
     if_version: int | None = None,
 ) -> Hypervisor:
-    """New credentials or slots; the watcher connects anew at once."""
+    """Another address, new credentials or slots; the watcher connects anew at once.
+
+    Raises:
+        BadInput: The URI is not allowed, is of another kind, or leads elsewhere while the credentials are to stay: what was
+            given for one place is not sent to another. AlreadyExists: it is there already. Stale.
+    """
     policy.require(by, "host.manage", hypervisor.host)
     values: dict[str, Any] = {}
+    if uri is not None:
+        parsed = _check_move(hypervisor, uri, anew=credentials is not None)
+        if parsed.text != hypervisor.uri:
+            values["uri"] = parsed.text
     if credentials is not None:
         values["credentials"] = dataclasses.asdict(Credentials(**credentials))
     if slots is not None:
@@ -262,6 +272,28 @@ def hypervisor_update(
             by, "hypervisor_changed", object=hypervisor.ref, object_name=str(hypervisor), changed=sorted(values)
         )
     return hypervisor
+
+
+def _check_move(hypervisor: Hypervisor, uri: str, *, anew: bool) -> ParsedUri:
+    """Where a hypervisor is to be from now on. `anew`: its credentials are given again."""
+    parsed, _ = check_endpoint(NewHypervisor(uri=uri))
+    if parsed.driver != hypervisor.driver:
+        detail = f"This is a hypervisor of the kind {hypervisor.driver}; add one of the kind {parsed.driver} beside it."
+        raise BadInput(detail, errors=[{"pointer": "/uri", "detail": detail}])
+    here = parse_uri(hypervisor.uri, data_dir=settings.DATA_DIR)
+    moved = any(
+        getattr(here, part) != getattr(parsed, part)
+        for part in ("scheme", "transport", "user", "host", "port", "socket")
+    )
+    if moved and hypervisor.credentials and not anew:
+        detail = "The credentials were given for the address that it had: give them anew."
+        raise BadInput(detail, errors=[{"pointer": "/credentials", "detail": detail}])
+    same = Hypervisor.objects.select_related("host").filter(uri=parsed.text).exclude(pk=hypervisor.pk).first()
+    if same is not None:
+        raise AlreadyExists(
+            f"{same.uri} is there already, on host {same.host.name}.", id=str(same.host_id), host=same.host.name
+        )
+    return parsed
 
 
 def host_delete(*, host: Host, by: Actor, if_version: int | None = None) -> None:

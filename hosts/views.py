@@ -12,9 +12,9 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import access
 from accounts.policy import may, visible
-from core.errors import BadInput, VmmError
+from core.errors import BadInput, Missing, VmmError
 from drivers.types import Feature
-from hosts import services
+from hosts import forms, services
 from hosts.choices import LinkState
 from hosts.models import Hypervisor
 from metrics.models import Latest
@@ -97,12 +97,23 @@ def _one(request: HttpRequest, host_id: uuid.UUID) -> dict[str, Any]:
         hypervisor.host = host
     return {
         "host": host,
-        "hypervisors": [{"hypervisor": one, "features": _features(one)} for one in hypervisors],
+        "hypervisors": [
+            {"hypervisor": one, "features": _features(one), "news": _news(one), "proof": forms.proof(one.driver)}
+            for one in hypervisors
+        ],
         "guests": sum(one.guests for one in hypervisors),
         "running": sum(one.running for one in hypervisors),
         "may_manage": may(by, "host.manage"),
         "api_path": f"/hosts/{host.pk}",
     }
+
+
+def _news(hypervisor: Hypervisor) -> str:
+    """How changes get here: told at once, or found by looking (then the driver's own words say how often)."""
+    if Feature.EVENTS not in hypervisor.capabilities:
+        return _("not known yet")
+    told, reason = hypervisor.support(Feature.EVENTS)
+    return _("events, within milliseconds") if told else reason
 
 
 def _features(hypervisor: Hypervisor) -> list[dict[str, Any]]:
@@ -115,7 +126,35 @@ def _features(hypervisor: Hypervisor) -> list[dict[str, Any]]:
 @access("host.manage")
 def host_new(request: HttpRequest) -> HttpResponse:
     """The form with the doctor beside it; tries before anything is saved."""
-    return render(request, "hosts/new.html")
+    return render(request, "hosts/new.html", {"mode": "host", "groups": forms.groups(), "dialog": forms.dialog()})
+
+
+@require_safe
+@access("host.manage")
+def hypervisor_new(request: HttpRequest, host_id: uuid.UUID) -> HttpResponse:
+    """The same form for one more hypervisor of a machine that is there."""
+    host = services.host_get(host_id, by=_actor(request))
+    given = {"mode": "hypervisor", "host": host, "groups": forms.groups(), "dialog": forms.dialog()}
+    return render(request, "hosts/new.html", given)
+
+
+@require_safe
+@access("host.manage")
+def hypervisor_edit(request: HttpRequest, host_id: uuid.UUID, hypervisor_id: uuid.UUID) -> HttpResponse:
+    """Another address or other credentials for a hypervisor that is there. What it has is not shown."""
+    host = services.host_get(host_id, by=_actor(request))
+    hypervisor = host.hypervisors.filter(pk=hypervisor_id).first()
+    if hypervisor is None:
+        raise Missing(_("This host has no such hypervisor."))
+    given = {
+        "mode": "change",
+        "host": host,
+        "hypervisor": hypervisor,
+        "keeps": hypervisor.credentials is not None,
+        "dialog": forms.dialog(hypervisor.driver),
+        "present": forms.present(hypervisor),
+    }
+    return render(request, "hosts/new.html", given)
 
 
 @require_safe

@@ -3,11 +3,12 @@
  * The host doctor: tries a hypervisor step by step (`POST /hosts/probe`, which saves nothing), shows evidence and the command
  * that mends the first failure, tries again by itself, and adds the host when all is well. Works before a host is saved.
  *
- * Markup: form[data-doctor] with fields `name`, `uri` and credentials; [data-steps] an <ol class="steps">; [data-verdict];
- * [data-again], [data-report], [data-add]. The address builder: [data-uri-part] fields write `uri`.
+ * Markup: form[data-doctor], of a saved one (data-hypervisor) or with the fields of hostform.js (data-endpoint); [data-steps] an
+ * <ol class="steps">; [data-verdict]; [data-again], [data-report], [data-add].
  */
 import { ApiError, api, curl } from "./api.js";
 import { $, $$, copy, fill, html, icon } from "./dom.js";
+import { hostForm } from "./hostform.js";
 import { t } from "./i18n.js";
 import { codeLine, failure, say, toast } from "./notify.js";
 
@@ -34,56 +35,13 @@ const WORDS = /** @type {Record<string, [string, string]>} */ ({
   running: ["op-running", t("under way")],
 });
 
-/* ---- the address ---- */
-const LOCAL = /** @type {Record<string, string>} */ ({
-  qemu: "qemu:///system",
-  lxc: "lxc:///system",
-  xen: "xen:///system",
-  test: "test:///default",
-});
+const endpoint = form.dataset.endpoint === undefined ? null : hostForm(form);
 
-/** A libvirt URI from what people know: the kind, how to get there, and where. */
-function buildUri() {
-  const value = (/** @type {string} */ name) => /** @type {any} */ (form.elements.namedItem(name))?.value?.trim() ?? "";
-  const driver = value("driver");
-  const transport = value("transport");
-  if (driver === "uri") return value("uri");
-  if (driver === "test") return LOCAL.test;
-  if (transport === "local") return LOCAL[driver] ?? "";
-  const who = transport === "ssh" && value("user") ? `${value("user")}@` : "";
-  const port = value("port") ? `:${value("port")}` : "";
-  return `${driver}+${transport}://${who}${value("host")}${port}/system`;
-}
-
-function drawParts() {
-  const driver = /** @type {any} */ (form.elements.namedItem("driver"))?.value;
-  const transport = /** @type {any} */ (form.elements.namedItem("transport"))?.value;
-  for (const part of $$("[data-when]", form)) {
-    const wanted = part.dataset.when.split(" ");
-    part.hidden = !wanted.every((/** @type {string} */ one) =>
-      one.split("|").some((alt) => [driver, transport].includes(alt)),
-    );
-    for (const field of $$("input, select, textarea", part)) field.disabled = part.hidden;
-  }
-  const uri = /** @type {HTMLInputElement | null} */ (form.elements.namedItem("uri"));
-  if (uri && driver !== "uri") uri.value = buildUri();
-  const shown = $("[data-uri-shown]", form);
-  if (shown) shown.textContent = buildUri();
-}
-
-/** What goes to the server: never an empty secret. */
-function payload() {
-  const data = new FormData(form);
-  const uri = buildUri();
-  /** @type {Record<string, unknown>} */
-  const credentials = {};
-  for (const name of ["username", "password", "private_key", "host_key", "certificate", "ca_certificate"]) {
-    const value = String(data.get(name) ?? "");
-    if (value) credentials[name] = value;
-  }
-  const check = data.get("verify");
-  if (check === "off") credentials.verify = false;
-  return { uri, credentials };
+/** What is tried. A host that is saved already is tried with the credentials it has: they never come back to the browser. */
+async function question() {
+  if (!endpoint) return { hypervisor: form.dataset.hypervisor };
+  const given = await endpoint.payload();
+  return endpoint.keeps() ? { hypervisor: form.dataset.saved } : given;
 }
 
 /* ---- the steps ---- */
@@ -102,7 +60,7 @@ function drawSteps(steps) {
           : "";
       return html`<li class="${css}">${icon(`s-${css}`, css === "op-running" ? "g spin" : "g")}<b>${STEPS[step.step] ?? step.step}<span class="vh">: ${word}</span></b><span class="t3 small">${took}</span>
         ${step.evidence ? html`<span class="detail">${step.evidence}</span>` : ""}
-        ${step.state === "failed" ? html`<div class="fix">${hint(step)}${step.error?.code ? html`<p class="t3 small"><code>${step.error.code}</code></p>` : ""}</div>` : ""}</li>`;
+        ${step.state === "failed" ? html`<div class="fix">${hint(step)}${offer(step)}${step.error?.code ? html`<p class="t3 small"><code>${step.error.code}</code></p>` : ""}</div>` : ""}</li>`;
     })}`,
   );
 }
@@ -117,6 +75,21 @@ function hint(step) {
   const rest = (after ?? "").replace(/^[,.] ?/, "");
   return html`${before ? html`<p>${before}</p>` : ""}${command ? codeLine(command) : ""}${rest ? html`<p>${rest}</p>` : ""}`;
 }
+
+/** What the doctor saw and the form could believe: shown whole, with where to compare it, before anybody may take it. @param {any} step */
+function offer(step) {
+  const trust = step.trust;
+  if (!trust) return "";
+  const what = trust.credential === "verify" ? t("SHA-256 of its certificate") : t("Its host key");
+  const button = endpoint?.takes(trust)
+    ? html`<button class="btn" type="button" data-trust="${trust.value}" data-credential="${trust.credential}">${trust.credential === "verify" ? t("Trust this fingerprint") : t("Trust this host key")}</button>`
+    : "";
+  return html`<p class="t2">${what}</p><code class="print">${trust.credential === "verify" ? colons(trust.value) : trust.value}</code>
+    ${trust.compare ? html`<p>${t("Compare it with what the host itself says. There:")}</p>${codeLine(trust.compare)}` : ""}${button}`;
+}
+
+/** As other tools write a fingerprint. @param {string} hex */
+const colons = (hex) => (hex.toUpperCase().match(/../g) ?? []).join(":");
 
 let last = /** @type {any} */ (null);
 /** @type {ReturnType<typeof setInterval> | undefined} */
@@ -156,6 +129,7 @@ async function probe() {
   stopClock();
   const again = $("[data-again]");
   again?.setAttribute("aria-busy", "true");
+  if (endpoint) $("#doctor-h")?.scrollIntoView({ block: "nearest" }); // on a phone it is below the form
   const begun = performance.now();
   drawSteps(Object.keys(STEPS).map((step, i) => ({ step, state: i === 0 ? "running" : "not_tried" })));
   judge("op-running", t("Trying …"));
@@ -164,10 +138,7 @@ async function probe() {
     1000,
   );
   try {
-    // A host that is saved already is tried with the credentials it has: they never come back to the browser.
-    last = form.dataset.hypervisor
-      ? await api("POST", `/hosts/probe`, { hypervisor: form.dataset.hypervisor })
-      : await api("POST", "/hosts/probe", payload());
+    last = await api("POST", "/hosts/probe", await question());
     drawSteps(last.steps);
     const at = last.steps.findIndex((/** @type {any} */ step) => step.state === "failed");
     if (last.ok) judge("succeeded", t("All is well"));
@@ -195,7 +166,8 @@ function showErrors(error) {
   let first = /** @type {HTMLElement | null} */ (null);
   for (const { pointer, detail } of errors) {
     const name = pointer.split("/").at(-1) ?? "";
-    const field = /** @type {HTMLElement | null} */ (form.elements.namedItem(name));
+    const found = form.elements.namedItem(name === "verify" ? "fingerprint" : name);
+    const field = found instanceof RadioNodeList ? found[0] : found;
     if (!(field instanceof HTMLElement) || field.closest("[hidden]")) continue;
     field.setAttribute("aria-invalid", "true");
     const id = `err-${name}`;
@@ -210,13 +182,21 @@ function showErrors(error) {
   else failure(error);
 }
 
+/** Adds the host, or one more hypervisor to it, or changes the one that is there. */
 async function add() {
+  if (!endpoint) return;
   const button = $("[data-add]");
   button?.setAttribute("aria-busy", "true");
   try {
-    const name = String(new FormData(form).get("name") ?? "").trim();
-    const host = await api("POST", "/hosts", { name, ...payload() });
-    location.assign(`/hosts/${host.id}`);
+    const given = await endpoint.payload();
+    const { endpoint: mode, host, saved } = form.dataset;
+    let id = host;
+    if (mode === "host") {
+      const name = String(new FormData(form).get("name") ?? "").trim();
+      id = (await api("POST", "/hosts", { name, ...given })).id;
+    } else if (mode === "hypervisor") await api("POST", `/hosts/${host}/hypervisors`, given);
+    else await api("PATCH", `/hypervisors/${saved}`, endpoint.keeps() ? { uri: given.uri } : given);
+    location.assign(`/hosts/${id}`);
   } catch (error) {
     showErrors(error);
   } finally {
@@ -224,7 +204,6 @@ async function add() {
   }
 }
 
-form.addEventListener("input", drawParts);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const by = /** @type {SubmitEvent} */ (event).submitter;
@@ -238,24 +217,35 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("click", async (event) => {
   const target = /** @type {Element} */ (event.target);
   if (target.closest("[data-again]")) probe();
+  const trusted = /** @type {HTMLElement | null} */ (target.closest("[data-trust]"));
+  if (trusted && endpoint) {
+    endpoint.trust({ credential: trusted.dataset.credential ?? "", value: trusted.dataset.trust ?? "" });
+    say(t("Filled in. Test again."));
+  }
   if (target.closest("[data-report]") && last) {
     const lines = last.steps.map(
       (/** @type {any} */ s) =>
         `${s.state.padEnd(9)} ${s.step}: ${s.evidence ?? ""}${s.error?.code ? ` [${s.error.code}]` : ""}`,
     );
     const done = await copy(
-      [`vmmanager host doctor, ${new Date().toISOString()}`, form.dataset.hypervisor ? "" : payload().uri, ...lines]
+      [`vmmanager host doctor, ${new Date().toISOString()}`, endpoint?.uri() ?? "", ...lines]
         .filter(Boolean)
         .join("\n"),
     );
     toast(done ? t("Report copied") : t("The browser did not allow copying"), { seconds: 3 });
   }
   if (target.closest("[data-probe-curl]")) {
-    const shown = payload();
-    const hidden = Object.fromEntries(Object.keys(shown.credentials).map((key) => [key, "…"]));
     const box = $("[data-probe-call]");
-    if (box) box.textContent = curl("POST", "/hosts/probe", { uri: shown.uri, credentials: hidden });
+    if (!box || !endpoint) return;
+    try {
+      const shown = await endpoint.payload();
+      const hidden = Object.fromEntries(
+        Object.entries(shown.credentials).map(([key, value]) => [key, key === "verify" ? value : "…"]),
+      );
+      box.textContent = curl("POST", "/hosts/probe", { uri: shown.uri, credentials: hidden });
+    } catch (error) {
+      box.textContent = error instanceof ApiError ? error.message : String(error);
+    }
   }
 });
-drawParts();
 if (form.dataset.auto !== undefined) probe();
