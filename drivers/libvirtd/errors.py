@@ -47,6 +47,7 @@ class Row:
 
 
 WIRE = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
+XEN = frozenset({libvirt.VIR_FROM_LIBXL})
 SSH = frozenset({libvirt.VIR_FROM_SSH, libvirt.VIR_FROM_LIBSSH})
 
 TABLE: tuple[Row, ...] = (
@@ -107,6 +108,13 @@ TABLE: tuple[Row, ...] = (
         say="That machine is no OpenVZ node: it has no /proc/vz.",
     ),
     Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.NotFound,
+        "measured: openvz, a container that its administrator has destroyed",
+        text=("container(s) not found",),
+        say="The hypervisor does not know this guest.",
+    ),
+    Row(
         libvirt.VIR_ERR_OPERATION_DENIED,
         errors.WrongState,
         "measured: openvz, the start of a container that runs",
@@ -145,6 +153,32 @@ TABLE: tuple[Row, ...] = (
         "measured: screenshot of a guest without graphics",
         text=("no screens to take screenshot from",),
         say="This guest has no screen.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.AgentUnresponsive,
+        "measured: libxl waited 60 s for a guest whose kernel was not up",
+        domains=XEN,
+        text=("failed to shutdown domain", "failed to reboot domain"),
+        say="The guest's kernel did not answer the host: it still boots, hangs, or has no Xen drivers. Force it off?",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.DriverError,
+        "measured: a PV guest whose kernel was not up yet; a full disk in dom0",
+        domains=XEN,
+        text=("failed to save domain",),
+        say="Xen could not save the guest: its kernel must be up and take part, and the host's disk must have room. The "
+        "host's /var/log/libvirt/libxl/libxl-driver.log says which.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.DriverError,
+        "measured: too little memory for its kernel; libvirt says no more than that",
+        domains=XEN,
+        text=("libxenlight failed to create", "libxenlight failed to restore"),
+        say="Xen could not make the guest (too little memory for its kernel, no room on the host, a file that is missing …). "
+        "The host's /var/log/libvirt/libxl/libxl-driver.log says why.",
     ),
     # -- authentication: libvirt calls a broken handshake AUTH_FAILED (measured), which is no wrong password ---------
     Row(
@@ -291,6 +325,14 @@ def driver_error(error: libvirt.libvirtError, **context: object) -> errors.Drive
     return row.error(
         row.say or readable(message), libvirt_code=code, libvirt_domain=domain, libvirt_message=message, **context
     )
+
+
+def is_end_of_terminal(error: libvirt.libvirtError) -> bool:
+    """Whether this is how a console's stream says that the guest has gone (measured: a Xen guest while one types at it)."""
+    return (error.get_error_code(), error.get_error_domain()) == (
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        libvirt.VIR_FROM_STREAMS,
+    ) and "input/output error" in str(error).lower()
 
 
 def readable(message: str) -> str:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 _MIB = 1024 * 1024
 _NESTED = ("vmx", "svm")
+# libvirt names the nearest model it knows: `pentium` for a Xen host that hides one old feature (measured). Better none.
+_SMALLER_CPUS = frozenset(
+    {"486", "pentium", "pentium2", "pentium3", "pentiumpro", "coreduo", "n270", "athlon", "kvm32", "qemu32"}
+)
 
 
 class HostFacet:
@@ -130,7 +134,9 @@ class HostFacet:
             named = _own_cpu_name()
             if named:
                 return named
-        return (cpu.model if cpu else None) or ""
+        if cpu is None or (cpu.arch == "x86_64" and cpu.model in _SMALLER_CPUS):
+            return ""
+        return cpu.model or ""
 
     def _kernel(self, version: int) -> str:
         if self._driver.version_is_kernel:

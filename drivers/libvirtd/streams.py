@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import libvirt
 
 from drivers.errors import ConsoleBusy, DriverError, Timeout, Unreachable
-from drivers.libvirtd.errors import driver_error
+from drivers.libvirtd.errors import driver_error, is_end_of_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,7 +190,7 @@ class SerialConsole:
                     self._stop(None)
                 self._changed.notify_all()
         except libvirt.libvirtError as error:
-            self._end(driver_error(error))
+            self._end(None if is_end_of_terminal(error) else driver_error(error))
         except Exception:
             log.exception("console callback failed")
             self._end(DriverError("The console broke."))
@@ -247,7 +247,7 @@ class SerialConsole:
             try:
                 sent = stream.send(piece)
             except libvirt.libvirtError as error:
-                self._end(driver_error(error))
+                self._end(None if is_end_of_terminal(error) else driver_error(error))
                 return
             with self._changed:
                 if sent > 0:

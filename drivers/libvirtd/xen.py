@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import libvirt
 
+from drivers.errors import WrongState
 from drivers.libvirtd.errors import translate
 from drivers.libvirtd.guests import Profile
 from drivers.libvirtd.kinds import LATER, POWER, SAVING, LibvirtDriver, libvirt_ways
@@ -17,12 +18,16 @@ from drivers.libvirtd.stats import NANOSECONDS
 from drivers.types import Feature, GuestState, Proof, Technique, VirtualizationType
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drivers.libvirtd.guests import Definition
     from drivers.libvirtd.xml.capabilities import Capabilities
-    from drivers.types import HostStats
+    from drivers.types import GuestRef, HostStats
 
 DOMAIN_0 = "00000000-0000-0000-0000-000000000000"
 """The machine's own domain: it is the host, no guest."""
+_TAKES_PART = frozenset({Feature.SHUTDOWN, Feature.REBOOT, Feature.MANAGED_SAVE})
+"""What the guest's own kernel does when it is asked to."""
 CHANGING = "changing"
 """State reason: the guest has shut down and the hypervisor is not done with it: it is ending it, or starting it again."""
 
@@ -55,6 +60,10 @@ class XenSession(LibvirtSession):
             busy = (self._spent_before + sum(running.values())) / NANOSECONDS
         return dataclasses.replace(told, at=time.monotonic(), cpu_busy_seconds=busy)
 
+    def _act(self, feature: Feature, ref: GuestRef, verb: Callable[[libvirt.virDomain], object]) -> None:
+        """As always, but a guest that is not awake is not asked: libxl would wait 60 s for its answer (measured)."""
+        super()._act(feature, ref, _of_the_awake(verb) if feature in _TAKES_PART else verb)
+
     def _observed(self, domain: libvirt.virDomain, state: int, reason: int) -> tuple[GuestState, str]:
         """Tell a guest that is off from one in the middle of a reboot: one call more a guest that has shut down.
 
@@ -64,6 +73,16 @@ class XenSession(LibvirtSession):
         if (state, reason) == (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN) and _under_way(domain):
             return GuestState.SHUTTING_DOWN, CHANGING
         return super()._observed(domain, state, reason)
+
+
+def _of_the_awake(verb: Callable[[libvirt.virDomain], object]) -> Callable[[libvirt.virDomain], object]:
+    def checked(domain: libvirt.virDomain) -> object:
+        if domain.state(0)[0] in {libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED}:
+            message = "A Xen guest does this itself, and this one is paused; resume it first, or force it off."
+            raise WrongState(message)
+        return verb(domain)
+
+    return checked
 
 
 def _under_way(domain: libvirt.virDomain) -> bool:

@@ -103,6 +103,7 @@ def raised(code: int, domain: int, message: str) -> DriverError:
 
 
 RPC, QEMU, TEST, STREAMS = libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_QEMU, libvirt.VIR_FROM_TEST, libvirt.VIR_FROM_STREAMS
+XEN = libvirt.VIR_FROM_LIBXL
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,10 @@ RPC, QEMU, TEST, STREAMS = libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_QEMU, libvirt.
         (1, TEST, "internal error: domain 'x' not paused", errors.WrongState),
         (9, QEMU, "operation failed: domain 'x' already exists with uuid y", errors.AlreadyExists),
         (9, QEMU, "operation failed: Active console session exists for this domain", errors.ConsoleBusy),
+        (1, XEN, "internal error: Failed to shutdown domain '18' with libxenlight", errors.AgentUnresponsive),
+        (1, XEN, "internal error: Failed to save domain '5' with libxenlight", errors.DriverError),
+        (1, XEN, "internal error: libxenlight failed to create new domain 'x'", errors.DriverError),
+        (38, STREAMS, "cannot write to stream: Input/output error", errors.DriverError),
         (39, STREAMS, "stream had I/O failure", errors.ConsoleBusy),
         (68, QEMU, "Timed out during operation: cannot acquire state change lock (held by monitor=x)", errors.Busy),
         (68, QEMU, "Timed out during operation: vcpu unplug request timed out", errors.Timeout),
