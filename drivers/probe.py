@@ -281,7 +281,7 @@ class _Doctor:
     def _speaks_tls(self) -> bool:
         uri = self._uri
         if uri.driver in _HTTPS_PORTS:
-            return not (uri.driver == "hyperv" and uri.port == 5985)
+            return True
         if uri.driver in ("docker", "podman"):
             return uri.transport == "tcp"
         return uri.transport == "tls"

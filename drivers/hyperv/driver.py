@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 from drivers.base import Driver
-from drivers.errors import AuthFailed, Unreachable
+from drivers.errors import AuthFailed, TlsFailed, Unreachable
 from drivers.forms import CA_CERTIFICATE, HOST, PASSWORD, PORT, VERIFY, Field, Way
 from drivers.hyperv.session import HyperVSession
 from drivers.hyperv.transport import bounded_context
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from drivers.types import Endpoint
 
-HTTPS_PORT = 5986
+HTTPS_PORT, HTTP_PORT = 5986, 5985
 
 _RDP = "Hyper-V shows screens by RDP on its port 2179 only, which a browser cannot speak."
 _LATER = "This version does not do that on Hyper-V yet."
@@ -76,6 +76,11 @@ class HyperVDriver(Driver):
         credentials = endpoint.credentials
         if credentials is None or not credentials.username:
             raise AuthFailed(f"WinRM on {where.hostname} needs a user name and a password.", host=where.hostname)
+        if where.port == HTTP_PORT:
+            message = (
+                f"Port {HTTP_PORT} is WinRM without TLS; this version speaks HTTPS only, usually on port {HTTPS_PORT}."
+            )
+            raise TlsFailed(message, host=where.hostname)
         wire = Wire(where.hostname, where.port or HTTPS_PORT, bounded_context(credentials), credentials)
         try:
             return HyperVSession(self, endpoint, wire)

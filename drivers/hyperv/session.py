@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PULSE_SECONDS = 10.0
+PULSE_SECONDS = 8.0
 """A host that nobody has heard for so long is asked whether it is there."""
+PULSE_ANSWER_SECONDS = 6.0
 REASON = "Asked for by VM Manager"
 SERVICE = Reference("Msvm_VirtualSystemManagementService", {"CreationClassName": "Msvm_VirtualSystemManagementService"})
 _ENABLE, _DISABLE, _SAVE, _PAUSE, _RESET = 2, 3, 6, 9, 11
@@ -253,7 +254,7 @@ class HyperVSession(Session):
             if time.monotonic() - self._wire.heard_at < PULSE_SECONDS:
                 continue
             try:
-                self._wire.query(select("Name", "Msvm_VirtualSystemManagementService"))
+                self._wire.query(select("Name", SERVICE.class_name), seconds=PULSE_ANSWER_SECONDS)
             except (Unreachable, Timeout) as error:
                 self._gone(error.detail)
                 return

@@ -146,8 +146,13 @@ class Wire:
         url = f"https://{where}:{port}/wsman"
         self._auth = transport.choose_auth(url, host, context, OPERATION_SECONDS + GRACE_SECONDS)
 
-    def query(self, wql: str, namespace: str = V2) -> list[Row]:
+    def query(self, wql: str, namespace: str = V2, *, seconds: float | None = None) -> list[Row]:
         """All rows of a WQL query: one message, and one more for each further page.
+
+        Args:
+            wql: See `select`.
+            namespace: `V2` or `CIMV2`.
+            seconds: For each message, where the usual patience is too much.
 
         Raises:
             DriverError: As the host says, or Timeout when the pages do not come to an end.
@@ -158,7 +163,7 @@ class Wire:
         ET.SubElement(ask, f"{_WSMAN}OptimizeEnumeration")
         ET.SubElement(ask, f"{_WSMAN}MaxElements").text = str(PAGE)
         ET.SubElement(ask, f"{_WSMAN}Filter", Dialect=_WQL).text = wql
-        body = self._call(WSManAction.ENUMERATE, uri, ask)
+        body = self._call(WSManAction.ENUMERATE, uri, ask, seconds=seconds)
         rows: list[Row] = []
         while True:
             answer = _first(body)
@@ -174,7 +179,7 @@ class Wire:
             pull = ET.Element(f"{_WSEN}Pull")
             ET.SubElement(pull, f"{_WSEN}EnumerationContext").text = place.text
             ET.SubElement(pull, f"{_WSEN}MaxElements").text = str(PAGE)
-            body = self._call(WSManAction.PULL, uri, pull)
+            body = self._call(WSManAction.PULL, uri, pull, seconds=seconds)
 
     def get(self, reference: Reference) -> Row:
         """One object by its keys. Raises NotFound."""
@@ -241,12 +246,18 @@ class Wire:
         return self._ended.is_set()
 
     def _call(
-        self, action: str, uri: str, body: ET.Element | None, keys: Mapping[str, str] | None = None
+        self,
+        action: str,
+        uri: str,
+        body: ET.Element | None,
+        keys: Mapping[str, str] | None = None,
+        *,
+        seconds: float | None = None,
     ) -> ET.Element:
         selectors = SelectorSet()
         for name, value in (keys or {}).items():
             selectors.add_option(name, value)
-        transport.allowance.begin(OPERATION_SECONDS + GRACE_SECONDS)
+        transport.allowance.begin(seconds or OPERATION_SECONDS + GRACE_SECONDS)
         with self._connection() as wsman, translate(self.host):
             reply = wsman.invoke(action, uri, body, selector_set=selectors if keys else None)
         found: ET.Element | None = reply.find("s:Body", NAMESPACES)

@@ -30,7 +30,7 @@ from drivers.hyperv import session as session_module
 from drivers.hyperv.picture import pixels_of, png
 from drivers.hyperv.states import PAUSED, SAVED, STATES, state_of
 from drivers.hyperv.wire import guid, quoted, select
-from drivers.types import Feature, GuestRef, GuestState
+from drivers.types import Credentials, Endpoint, Feature, GuestRef, GuestState
 from tests.drivers.conformance import Conformance, Lab, wait_state
 from tests.waiting import wait_until
 
@@ -379,6 +379,12 @@ def test_ntlm_signs_in_where_it_is_offered(hyperv_hosts, auth, username):
     session.close()
 
 
+def test_the_port_without_tls_is_refused_with_the_reason():
+    credentials = Credentials(username="virt", password="secret")
+    with pytest.raises(TlsFailed, match="5986"):
+        opened(Endpoint(driver="hyperv", uri="hyperv://127.0.0.1:5985", credentials=credentials))
+
+
 def test_no_account_is_no_way_in(hyperv_host):
     with pytest.raises(AuthFailed):
         opened(hyperv_host.endpoint(username="", password=""))
@@ -521,6 +527,18 @@ def test_a_host_that_goes_is_noticed_once(hyperv_hosts, monkeypatch):
     with pytest.raises(Unreachable):
         session.guests()
     session.close()
+
+
+def test_a_host_that_falls_silent_is_noticed(hyperv_hosts, monkeypatch):
+    monkeypatch.setattr(session_module, "PULSE_SECONDS", 0.2)
+    monkeypatch.setattr(session_module, "PULSE_ANSWER_SECONDS", 0.5)
+    host = hyperv_hosts()
+    session = opened(host.endpoint())
+    heard = []
+    session.on_close(heard.append)
+    host.tell("lie", kind="hang", times=100)
+    wait_until(lambda: heard, 10, "the silence")
+    assert not session.alive()
 
 
 def test_close_tells_nobody_and_wakes_who_waits_for_a_job(hyperv_host, session, make):
