@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from accounts import policy
 from live import tickets
+from vms.alternatives import with_alternatives
 from vms.consoles import check_console
 
 if TYPE_CHECKING:
@@ -23,5 +24,6 @@ def console_ticket(*, vm: VM, kind: str, take_over: bool, by: Actor) -> tuple[st
         PermissionRefused, BadInput, Unsupported, Unreachable, WrongState.
     """
     policy.require(by, "vm.console", vm)
-    check_console(vm, kind)
+    with with_alternatives(vm, by=by):
+        check_console(vm, kind)
     return tickets.issue(by, PURPOSE, vm.ref, {"type": kind, "take_over": take_over})

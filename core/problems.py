@@ -32,7 +32,9 @@ class Problem(TypedDict, total=False):
     operation: str
     id: str
     capability: str
+    feature: str
     reason: str
+    alternatives: list[dict[str, Any]]
     context: dict[str, Any]
     errors: list[dict[str, str]]
     expected: bool
@@ -56,14 +58,17 @@ def problem_of(error: BaseException, *, request_id: str = "") -> Problem:
             detail=error.detail,
             code=error.code,
         )
-        context = {key: value for key, value in error.context.items() if value not in (None, "")}
+        context: dict[str, Any] = {key: value for key, value in error.context.items() if value not in (None, "")}
         if "operation" in context:
             body["operation"] = str(context.pop("operation"))
         # What a caller acts on stands at the top: which one is there already, and what the hypervisor cannot do.
         if "id" in context:
             body["id"] = str(context["id"])
         if "feature" in context:
-            body["capability"], body["reason"] = str(context["feature"]), error.detail
+            body["capability"] = body["feature"] = str(context["feature"])
+            body["reason"] = error.detail
+        if "alternatives" in context:
+            body["alternatives"] = context.pop("alternatives")
         if context:
             body["context"] = {
                 key: value if isinstance(value, str | int | float | bool | list | dict) else str(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from django.http import HttpResponse, HttpResponseNotModified
 from pydantic import BaseModel, ConfigDict, Field
@@ -62,6 +62,19 @@ class FieldError(Output):
     detail: str
 
 
+class Alternative(Output):
+    """What does about the same where a capability lacks."""
+
+    kind: Literal["action", "console", "hypervisor"]
+    steps: list[str] | None = Field(
+        None, description="Actions in their order, or one console.", examples=[["force-off", "start"]]
+    )
+    hypervisor: str | None = Field(None, description="Another one that could.")
+    host: str | None = None
+    host_name: str | None = None
+    driver: str | None = None
+
+
 class ProblemBody(BaseModel):
     """An error (RFC 9457)."""
 
@@ -74,7 +87,11 @@ class ProblemBody(BaseModel):
     operation: str | None = None
     id: str | None = Field(None, description="Of the object that is there already.")
     capability: str | None = Field(None, description="What the hypervisor cannot do; `reason` says why.")
+    feature: str | None = Field(None, description="The same as `capability`.")
     reason: str | None = None
+    alternatives: list[Alternative] | None = Field(
+        None, description="What else does the job: on this guest now, and a few other hypervisors that could."
+    )
     instance: str | None = None
     context: dict[str, Any] | None = None
     errors: list[FieldError] | None = None

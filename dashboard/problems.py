@@ -46,7 +46,9 @@ ADVICE: dict[str, _StrPromise] = {
     "timeout": _("The host may still finish it. Look at the guest's state, then decide whether to ask again."),
     "too_large": _("Send less than 2 MiB."),
     "too_many_requests": _("Wait as long as `Retry-After` says."),
-    "unsupported": _("The reason says why this hypervisor cannot. The host's page lists all that it can."),
+    "unsupported": _(
+        "The reason says why this hypervisor cannot; `alternatives` say what else does the job, and where it can be done."
+    ),
     "wrong_state": _("The reason names the state. Bring the guest into another one first."),
 }
 

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from metrics import store
 from metrics.rates import Values
+from vms.alternatives import ways
 from vms.choices import State
 from vms.consoles import console_action
 from vms.services import vm_actions
@@ -89,7 +90,13 @@ def _row(
             "more": _("More for %(name)s") % {"name": vm.name},
         },
         "can": " ".join(key for key, one in actions.items() if one["allowed"]),
-        "main": {"name": name, "label": words[name], "icon": ICONS[name], **actions[name]},
+        "main": {
+            "name": name,
+            "label": words[name],
+            "icon": ICONS[name],
+            **actions[name],
+            "reason": _reason(vm, name, actions[name], by=by, words=words),
+        },
         "console": console_action(vm, by=by),
         "address": first_address(vm),
         "load": load or Values(),
@@ -105,6 +112,17 @@ def _memory_in_use(vm: VM, load: Values | None) -> int | None:
     """
     used = load.memory_bytes if load else None
     return used if used is not None and used < vm.memory_bytes else None
+
+
+def _reason(vm: VM, name: str, action: dict[str, Any], *, by: Actor, words: dict[str, str]) -> str:
+    """Why not; where the hypervisor can never do it, with what does about the same."""
+    reason = str(action["reason"])
+    found = ways(vm, name, by=by) if action.get("code") == UNSUPPORTED else []
+    if not found:
+        return reason
+    then, or_ = _(", then "), _("; or ")
+    said = or_.join(then.join(words[step] for step in way) for way in found)
+    return f"{reason} {_('Instead: %(ways)s.') % {'ways': said}}"
 
 
 def main_action(vm: VM) -> str:
@@ -133,7 +151,8 @@ def vm_buttons(vm: VM, *, by: Actor) -> dict[str, Any]:
     words, hints = labels(), _hints()
 
     def button(name: str) -> dict[str, Any]:
-        return {"name": name, "label": words[name], "icon": ICONS[name], "hint": hints.get(name, ""), **actions[name]}
+        facts = {"name": name, "label": words[name], "icon": ICONS[name], "hint": hints.get(name, "")}
+        return {**facts, **actions[name], "reason": _reason(vm, name, actions[name], by=by, words=words)}
 
     thaw = main_action(vm) == "resume"
     main = [button(name) for name in (("resume",) if thaw else ("start",)) + ("shutdown", "reboot")]

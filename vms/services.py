@@ -34,6 +34,7 @@ from vms.actions import (
     TakeScreenshot,
     reading_key,
 )
+from vms.alternatives import with_alternatives
 from vms.models import VM
 
 if TYPE_CHECKING:
@@ -89,12 +90,14 @@ def vm_action(
         Missing: Unknown action. BadInput: wrong parameters. PermissionRefused, Unsupported, Unreachable, WrongState, InProgress.
     """
     cls = action_class(name)
-    return engine.submit(cls, target=vm, by=by, params=action_params(cls, params), on_conflict=on_conflict)
+    with with_alternatives(vm, by=by):
+        return engine.submit(cls, target=vm, by=by, params=action_params(cls, params), on_conflict=on_conflict)
 
 
 def vm_delete(*, vm: VM, by: Actor, force: bool = False, on_conflict: Literal["wait", "fail"] = "wait") -> Operation:
     """Queue the removal of a guest's definition. Raises WrongState for a running guest without `force`."""
-    return engine.submit(DeleteVM, target=vm, by=by, params=DeleteParams(force=force), on_conflict=on_conflict)
+    with with_alternatives(vm, by=by):
+        return engine.submit(DeleteVM, target=vm, by=by, params=DeleteParams(force=force), on_conflict=on_conflict)
 
 
 def vm_bulk(*, vms: Sequence[VM], name: str, by: Actor, params: Mapping[str, Any] | None = None) -> Operation:
@@ -238,7 +241,8 @@ def vm_screenshot(*, vm: VM, by: Actor) -> bytes:
 
 
 def _read(cls: type[ReadGuest], vm: VM, by: Actor) -> Any:
-    operation = engine.submit(cls, target=GuestReading.of(vm), by=by)
+    with with_alternatives(vm, by=by):
+        operation = engine.submit(cls, target=GuestReading.of(vm), by=by)
     operation = engine.wait_ended(operation, timeout_seconds=READING_WAIT_SECONDS)
     if not operation.ended:
         with contextlib.suppress(NotCancellable):

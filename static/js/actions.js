@@ -145,11 +145,24 @@ export async function act(name, guest, { params, quiet = false } = {}) {
     else follow(operation.id);
     return operation;
   } catch (error) {
-    failure(error, { title: t("%(what)s was refused", { what: title }) });
+    failure(error, { title: t("%(what)s was refused", { what: title }), ways: instead(error, guest) });
     return null;
   } finally {
     busy(guest.id, false);
   }
+}
+
+/**
+ * Buttons for what does about the same, where the hypervisor cannot do what was asked.
+ * @param {unknown} error
+ * @param {Guest} guest
+ */
+function instead(error, guest) {
+  const found = error instanceof ApiError ? (error.problem.alternatives ?? []) : [];
+  return found
+    .filter((one) => one.kind === "action" && one.steps?.length === 1 && one.steps[0] in ACTIONS)
+    .slice(0, 2)
+    .map(({ steps }) => ({ label: ACTIONS[steps[0]].label, run: () => act(steps[0], guest) }));
 }
 
 /** The live channel tells the end; should it be down, the operation itself is asked. @param {string} id */

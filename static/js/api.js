@@ -5,7 +5,7 @@ import { t } from "./i18n.js";
 /**
  * A problem document (RFC 9457), or what comes closest to it.
  * @typedef {{ title?: string, detail?: string, status?: number, code?: string, request_id?: string, operation?: any,
- *   errors?: { pointer: string, detail: string }[] }} Problem
+ *   errors?: { pointer: string, detail: string }[], alternatives?: { kind: string, steps: string[] }[] }} Problem
  */
 
 export class ApiError extends Error {
