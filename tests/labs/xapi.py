@@ -143,3 +143,12 @@ def own_xapi_host() -> Iterator[StandIn]:
     require(lambda: made.append(start()), "no stand-in for XAPI")
     yield made[0]
     made[0].stop()
+
+
+@pytest.fixture(scope="session")
+def xapi_pool() -> Iterator[StandIn]:
+    """A pool of two hosts, which answer at the same address."""
+    made: list[StandIn] = []
+    require(lambda: made.append(start(hosts=2)), "no stand-in for XAPI")
+    yield made[0]
+    made[0].stop()
