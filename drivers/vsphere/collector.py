@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyVmomi import vmodl
+from pyVmomi import vim, vmodl
 
 from drivers.vsphere.errors import Garbled
-from drivers.vsphere.values import items
+from drivers.vsphere.values import items, text
 from drivers.vsphere.wire import moid
 
 if TYPE_CHECKING:
@@ -59,8 +59,20 @@ def of_objects(objects: Sequence[Any], kind: type, paths: Sequence[str]) -> Any:
 
 
 def retrieve(wire: Wire, *specs: Any) -> list[Found]:
-    """All that the specs name: one call, and one more for each further page."""
-    collector = wire.content.propertyCollector
+    """All that the specs name: one call, and one more for each further page.
+
+    A session that has expired may be told by a fault, which the wire sees, or by each property's being withheld.
+    """
+    generation = wire.generation
+    try:
+        return _pages(wire, specs)
+    except vim.fault.NotAuthenticated:
+        wire.renew(generation)
+        return _pages(wire, specs)
+
+
+def _pages(wire: Wire, specs: Sequence[Any]) -> list[Found]:
+    collector = wire.service("propertyCollector")
     result = collector.RetrievePropertiesEx(list(specs), query.RetrieveOptions(maxObjects=PAGE))
     found: list[Found] = []
     for _page in range(_PAGES_MAX):
@@ -77,8 +89,13 @@ def retrieve(wire: Wire, *specs: Any) -> list[Found]:
 
 
 def read_object(content: Any) -> Found:
-    """One object of an answer. Raises Garbled."""
+    """One object of an answer. Raises Garbled, and NotAuthenticated where it is told so little because of that."""
     if not isinstance(content, query.ObjectContent) or content.obj is None:
         message = "The hypervisor's list has something in it that is no object."
         raise Garbled(message)
-    return Found(content.obj, {str(each.name): each.val for each in items(content.propSet)})
+    for each in items(content.missingSet):
+        fault = getattr(each, "fault", None)
+        if isinstance(fault, vim.fault.NotAuthenticated):
+            raise fault
+    values = {text(getattr(each, "name", None)): getattr(each, "val", None) for each in items(content.propSet)}
+    return Found(content.obj, values)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pyVmomi import vim, vmodl
 
-from drivers import errors, tls
+from drivers import errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,9 +124,8 @@ def translate(**context: object) -> Iterator[None]:
     except vmodl.MethodFault as error:
         raise driver_error(error, **context) from error
     except ssl.SSLError as error:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            raise tls.translate(error, host=str(context.get("host", ""))) from error
-        message = f"The TLS connection failed: {error.reason or error}."
+        # After the handshake, whose failures `wire.dial` translates: this is about the way, not about trust.
+        message = f"The TLS connection failed: {getattr(error, 'reason', None) or error}."
         raise errors.Unreachable(message, **context) from error
     except TimeoutError as error:
         message = "The hypervisor did not answer in time."

@@ -17,7 +17,7 @@ from pyVmomi import vim
 from drivers.errors import DriverError
 from drivers.types import GuestEvent, GuestEventKind
 from drivers.vsphere.collector import query, through_view
-from drivers.vsphere.errors import translate
+from drivers.vsphere.errors import Garbled, translate
 from drivers.vsphere.values import flag, identifier, items, text
 from drivers.vsphere.wire import method, moid
 
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 5
 SLACK_SECONDS = 8.0
+EMPTY_SECONDS = 0.02
 """How much later than promised an answer may come. A dead host is noticed after 13 s."""
 
 PATHS = (
@@ -99,12 +100,12 @@ class EventTap:
         self._thread: threading.Thread | None = None
         self._listening = threading.Event()
         self._error: DriverError | None = None
-        self._closed = False
+        self._stop = threading.Event()
 
     def start(self) -> None:
         """Begin to wait, on a thread of its own; nothing happens where it has begun."""
         with self._lock:
-            if self._thread is None and not self._closed:
+            if self._thread is None and not self._stop.is_set():
                 self._thread = threading.Thread(target=self._run, name="vsphere-events", daemon=True)
                 self._thread.start()
 
@@ -120,7 +121,7 @@ class EventTap:
     def close(self) -> None:
         """End the thread. Never raises; may be called twice."""
         with self._lock:
-            self._closed = True
+            self._stop.set()
             wire = self._wire
         if wire is not None:
             wire.close()
@@ -135,34 +136,41 @@ class EventTap:
             self._error = error
             reason = error.detail.rstrip(".")
         self._listening.set()
+        with self._lock:
+            self._sinks = ()
+            closed = self._stop.is_set()
+        if not closed:
+            self._lost(reason or "the hypervisor's events ended")
         wire = self._wire
         if wire is not None:
             wire.close()
-        with self._lock:
-            self._sinks = ()
-            closed = self._closed
-        if not closed:
-            self._lost(reason or "the hypervisor's events ended")
 
     def _listen(self) -> None:
         wire = self._connect()
         with self._lock:
             self._wire = wire
-            closed = self._closed
+            closed = self._stop.is_set()
         if closed:
             return
-        collector = wire.content.propertyCollector.CreatePropertyCollector()
+        collector = wire.service("propertyCollector").CreatePropertyCollector()
+        if not isinstance(collector, query):
+            message = "The hypervisor gives no events."
+            raise Garbled(message)
         view = self._look(wire)
         collector.CreateFilter(through_view(view, vim.VirtualMachine, PATHS), partialUpdates=True)
         version = ""
-        while not self._closed:
+        while not self._stop.is_set():
             updates = self._wait(wire, collector, version)
+            at = time.monotonic()
             if updates is None:
+                self._stop.wait(EMPTY_SECONDS)  # a server that answers at once, with nothing, must not keep a core busy
                 continue
             version = text(updates.version)
-            at = time.monotonic()
+            if not version:
+                message = "The hypervisor's events cannot be read."
+                raise Garbled(message)
             for changes in items(updates.filterSet):
-                for change in items(changes.objectSet):
+                for change in items(getattr(changes, "objectSet", None)):
                     self._take(change, at)
             if not self._listening.is_set() and updates.truncated is not True:
                 self._listening.set()

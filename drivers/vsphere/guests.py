@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyVmomi import vim
@@ -26,7 +27,7 @@ from drivers.types import (
 from drivers.vsphere.values import flag, identifier, items, number, text
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Iterable
 
     from drivers.vsphere.collector import Found
 
@@ -34,17 +35,20 @@ TECHNIQUES = (Technique.FULL_VIRTUALIZATION, Technique.HARDWARE_ASSISTED)
 
 NAMING = ("name", "config.template", "config.instanceUuid", "config.uuid")
 POWER = ("runtime.powerState", "runtime.connectionState", "runtime.cleanPowerOff")
-WHOLE = (
+MARK = ("config.changeVersion", "runtime.powerState")
+DEVICES = "config.hardware.device"
+LIGHT = (
     *NAMING,
     *POWER,
     "config.annotation",
+    "config.changeVersion",
     "config.firmware",
     "config.guestFullName",
-    "config.hardware.device",
     "config.hardware.memoryMB",
     "config.hardware.numCPU",
     "guest.guestFullName",
 )
+WHOLE = (*LIGHT, DEVICES)
 
 _BUSES = (
     (vim.vm.device.VirtualSCSIController, "scsi"),
@@ -90,12 +94,37 @@ def state_of(found: Found) -> tuple[GuestState, str]:
     return GuestState.UNKNOWN, ""
 
 
-def guest_info(found: Found, *, known_as: str, autostarting: Container[str]) -> GuestInfo:
-    """All about one guest. `autostarting`: managed object ids of those that start with the host."""
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """A machine's devices, and the mark of the state in which they were read ("" where there is none: read them again)."""
+
+    mark: str
+    disks: tuple[DiskInfo, ...]
+    interfaces: tuple[NicInfo, ...]
+
+
+def has_devices(found: Found) -> bool:
+    """Whether the devices were read along."""
+    return DEVICES in found.values
+
+
+def mark_of(found: Found) -> str:
+    """Equal marks, equal devices: vSphere gives each change of a configuration another version; power plugs and unplugs."""
+    changed = text(found.get("config.changeVersion"))
+    return f"{changed} {text(found.get('runtime.powerState'))}" if changed else ""
+
+
+def hardware(found: Found) -> Hardware:
+    """What was read of a machine's devices."""
+    devices = items(found.get(DEVICES))
+    running = text(found.get("runtime.powerState")) == "poweredOn"
+    return Hardware(mark_of(found), _disks(devices), _interfaces(devices, running=running))
+
+
+def guest_info(found: Found, *, known_as: str, hardware: Hardware, autostarts: bool) -> GuestInfo:
+    """All about one guest."""
     state, reason = state_of(found)
-    devices = items(found.get("config.hardware.device"))
-    disks = _disks(devices)
-    interfaces = _interfaces(devices, running=state is GuestState.RUNNING)
+    disks, interfaces = hardware.disks, hardware.interfaces
     memory_bytes = (number(found.get("config.hardware.memoryMB")) or 0) * 2**20
     firmware = text(found.get("config.firmware"))
     boot = {"firmware": firmware} if firmware else {}
@@ -112,7 +141,7 @@ def guest_info(found: Found, *, known_as: str, autostarting: Container[str]) -> 
         vcpus=number(found.get("config.hardware.numCPU")) or 1,
         memory_bytes=memory_bytes,
         max_memory_bytes=memory_bytes,
-        autostart=found.moid in autostarting,
+        autostart=autostarts,
         description=text(found.get("config.annotation")),
         disks=disks,
         interfaces=interfaces,

@@ -116,7 +116,7 @@ class VsphereDriver(Driver):
 
     def _scope(self, wire: Wire, endpoint: Endpoint) -> Any:
         """Whose guests these are."""
-        return wire.content.rootFolder
+        return wire.service("rootFolder")
 
 
 class EsxDriver(VsphereDriver):
@@ -167,11 +167,11 @@ class VCenterDriver(VsphereDriver):
         """What the path names: folders, the datacenter, and then perhaps a cluster and a host. Raises NotFound."""
         names = [part.replace("%20", " ") for part in endpoint.uri.partition("://")[2].split("/")[1:] if part]
         path: list[str] = []
-        at: Any = wire.content.rootFolder
+        at: Any = wire.service("rootFolder")
         seen_datacenter = False
         for name in names:
             path += ["host", name] if isinstance(at, vim.Datacenter) else [name]
-            at = wire.content.searchIndex.FindByInventoryPath("/".join(path))
+            at = wire.service("searchIndex").FindByInventoryPath("/".join(path))
             if not isinstance(at, vim.Folder | vim.Datacenter | vim.ComputeResource | vim.HostSystem):
                 raise self._nothing_there(wire, name)
             seen_datacenter = seen_datacenter or isinstance(at, vim.Datacenter)
@@ -181,7 +181,7 @@ class VCenterDriver(VsphereDriver):
 
     def _nothing_there(self, wire: Wire, name: str) -> NotFound:
         """The refusal names the datacenters that there are."""
-        view = wire.content.viewManager.CreateContainerView(wire.content.rootFolder, [vim.Datacenter], True)  # noqa: FBT003
+        view = wire.service("viewManager").CreateContainerView(wire.service("rootFolder"), [vim.Datacenter], True)  # noqa: FBT003
         found = retrieve(wire, through_view(view, vim.Datacenter, ["name"]))
         known = ", ".join(sorted(text(each.get("name")) for each in found)[:10]) or "none that this account may see"
         return NotFound(

@@ -16,7 +16,7 @@ from drivers.errors import DriverError, NotFound, Timeout, Unreachable, Unsafe, 
 from drivers.types import Feature, GuestInfo, GuestState, HostStats, Support
 from drivers.vsphere import guests as reading
 from drivers.vsphere import hosts, webmks
-from drivers.vsphere.collector import Found, of_objects, retrieve, through_view
+from drivers.vsphere.collector import PAGE, Found, of_objects, retrieve, through_view
 from drivers.vsphere.errors import Garbled, translate
 from drivers.vsphere.events import EventTap
 from drivers.vsphere.stats import BusyMeter, Recorder, Running
@@ -63,10 +63,12 @@ class VsphereSession(Session):
         self._driver = driver
         self._wire = wire
         self._scope = scope
-        self._life = threading.Lock()
+        self._life = threading.Lock()  # for what is over in no time: nobody waits for the host inside
+        self._view_lock = threading.Lock()
         self._views: dict[type, Any] = {}
         self._names: dict[str, str] = {}
         self._objects: dict[str, Any] = {}
+        self._hardware: dict[str, reading.Hardware] = {}
         self._lost: str | None = None
         self._on_lost: list[Callable[[str], None]] = []
         self._recorder = Recorder()
@@ -126,9 +128,10 @@ class VsphereSession(Session):
 
     # -- guests ---------------------------------------------------------------------------------------------------------
     def guests(self) -> Sequence[GuestInfo]:
-        """All guests: one call, and one more for each further 2,000."""
+        """All guests: one call, one more for each further 2,000, and one for the devices of those that were changed."""
         with translate():
-            found = self._retrieve_all(vim.VirtualMachine, reading.WHOLE, *self._autostart_spec())
+            paths = reading.LIGHT if self._hardware else reading.WHOLE
+            found = self._retrieve_all(vim.VirtualMachine, paths, *self._autostart_spec())
             return self._infos(found)
 
     def guest(self, ref: GuestRef) -> GuestInfo:
@@ -160,16 +163,41 @@ class VsphereSession(Session):
 
     def _infos(self, found: Sequence[Found], *, sweep: bool = True) -> list[GuestInfo]:
         starting = self._autostarting(found)
-        machines = [each for each in found if isinstance(each.object, vim.VirtualMachine)]
-        if sweep:
-            self._remember(machines)
+        machines = [
+            each for each in found if isinstance(each.object, vim.VirtualMachine) and not reading.is_template(each)
+        ]
+        names = self._remember(machines) if sweep else self._names
+        hardware = self._hardware_of([each for each in machines if each.moid in names])
         return [
-            reading.guest_info(each, known_as=self._names[each.moid], autostarting=starting)
+            reading.guest_info(
+                each, known_as=names[each.moid], hardware=hardware[each.moid], autostarts=each.moid in starting
+            )
             for each in machines
-            if not reading.is_template(each) and each.moid in self._names
+            if each.moid in hardware
         ]
 
-    def _remember(self, machines: Sequence[Found]) -> None:
+    def _hardware_of(self, machines: Sequence[Found]) -> dict[str, reading.Hardware]:
+        """The devices of these machines, which are most of what there is to read: only of those that were changed since.
+
+        One more call where there are any, none else. What went in the meantime is left out.
+        """
+        known, stale = self._hardware, []
+        hardware: dict[str, reading.Hardware] = {}
+        for each in machines:
+            last = known.get(each.moid)
+            if reading.has_devices(each):
+                hardware[each.moid] = reading.hardware(each)
+            elif last is not None and last.mark and last.mark == reading.mark_of(each):
+                hardware[each.moid] = last
+            else:
+                stale.append(each.object)
+        for start in range(0, len(stale), PAGE):
+            spec = of_objects(stale[start : start + PAGE], vim.VirtualMachine, (*reading.MARK, reading.DEVICES))
+            hardware |= {each.moid: reading.hardware(each) for each in retrieve(self._wire, spec)}
+        self._hardware = known | hardware
+        return hardware
+
+    def _remember(self, machines: Sequence[Found]) -> dict[str, str]:
         """Who is who, after a look at all of them. A machine whose disks are out of reach tells no UUID: it keeps its old one."""
         names = reading.identities(machines)
         present = {each.moid: each for each in machines}
@@ -178,6 +206,8 @@ class VsphereSession(Session):
                 names[key] = name
         self._names = names
         self._objects = {names[key]: each.object for key, each in present.items() if key in names}
+        self._hardware = {key: each for key, each in self._hardware.items() if key in names}
+        return names
 
     def _name_of(self, key: str) -> str:
         return self._names.get(key, "")
@@ -193,7 +223,7 @@ class VsphereSession(Session):
             return None
         if not made_here:
             area = self._scope if isinstance(self._scope, vim.Datacenter) else None
-            if self._wire.content.searchIndex.FindByUuid(area, uuid, True, True) is None:  # noqa: FBT003 - the API's order
+            if self._wire.service("searchIndex").FindByUuid(area, uuid, True, True) is None:  # noqa: FBT003 - the API's order
                 return None
         # Somewhere on this server; in our part of it?
         self._remember(self._retrieve_all(vim.VirtualMachine, reading.NAMING))
@@ -215,16 +245,17 @@ class VsphereSession(Session):
         raise _unknown(ref)
 
     def _retrieve_all(self, kind: type, paths: Sequence[str], *more: Any) -> list[Found]:
-        """These properties of all objects of a kind in our part of the inventory."""
+        """These properties of all objects of a kind in our part of the inventory, and what `more` names."""
         try:
-            return retrieve(self._wire, through_view(self._view(kind), kind, paths), *more)
+            found = retrieve(self._wire, through_view(self._view(kind), kind, paths), *more)
         except vmodl.fault.ManagedObjectNotFound:
             # A view dies with its session, and with a machine that goes while it is walked.
             self._views.pop(kind, None)
-            return retrieve(self._wire, through_view(self._view(kind), kind, paths), *more)
+            found = retrieve(self._wire, through_view(self._view(kind), kind, paths), *more)
+        return found if more else [each for each in found if isinstance(each.object, kind)]
 
     def _view(self, kind: type) -> Any:
-        with self._life:
+        with self._view_lock:
             view = self._views.get(kind)
             if view is None:
                 view = self._views[kind] = self._make_view(self._wire, kind)
@@ -232,7 +263,7 @@ class VsphereSession(Session):
 
     def _make_view(self, wire: Wire, kind: type) -> Any:
         scope = type(self._scope)(moid(self._scope), wire)  # the same object, asked over that wire
-        view = wire.content.viewManager.CreateContainerView(scope, [kind], True)  # noqa: FBT003 - the API's order
+        view = wire.service("viewManager").CreateContainerView(scope, [kind], True)  # noqa: FBT003 - the API's order
         if not isinstance(view, vim.view.ContainerView):
             message = "The hypervisor gives no view of its inventory."
             raise Garbled(message)
@@ -290,6 +321,9 @@ class VsphereSession(Session):
             answer = getattr(found.object, verb)()
             if isinstance(answer, vim.Task):
                 self._wait_for(answer, seconds, ref)
+            elif verb.endswith("_Task"):
+                message = "The hypervisor did not say how it goes on with this."
+                raise Garbled(message)
 
     def _wait_for(self, task: Any, seconds: float, ref: GuestRef) -> None:
         """The task's end. Asked again with growing pauses: most are over within a second. Raises its fault as ours."""
@@ -358,7 +392,8 @@ class VsphereSession(Session):
             moid(info.key)
             for each in found
             for info in items(getattr(each.get("config"), "powerInfo", None))
-            if text(getattr(info, "startAction", None)).lower() == "poweron"
+            if isinstance(info, vim.host.AutoStartManager.AutoPowerInfo)
+            and text(info.startAction).lower() == "poweron"
             and isinstance(info.key, vim.VirtualMachine)
         }
 
@@ -367,21 +402,20 @@ class VsphereSession(Session):
         """Counters of all running guests: two calls, and one more for each further 250."""
         with translate():
             found = self._retrieve_all(vim.VirtualMachine, _QUICK)
-            self._remember(found)
+            names = self._remember(found)
             speeds = {moid(each.object): each.mhz for each in self._machines}
-            running = [self._running(each, speeds) for each in found if self._runs(each)]
+            running = [
+                self._running(each, names[each.moid], speeds) for each in found if each.moid in names and _runs(each)
+            ]
             return self._recorder.read(self._wire, running, sampled=self._support[Feature.METRICS_DISK].supported)
 
-    def _runs(self, found: Found) -> bool:
-        return found.moid in self._names and text(found.get("runtime.powerState")) == "poweredOn"
-
-    def _running(self, found: Found, speeds: Mapping[str, int]) -> Running:
+    def _running(self, found: Found, known_as: str, speeds: Mapping[str, int]) -> Running:
         memory = number(found.get("summary.quickStats.hostMemoryUsage"))
         host = found.get("runtime.host")
         return Running(
             object=found.object,
             moid=found.moid,
-            uuid=self._names[found.moid],
+            uuid=known_as,
             vcpus=number(found.get("config.hardware.numCPU")) or 1,
             memory_bytes=None if memory is None else memory * 2**20,
             cpu_mhz=number(found.get("summary.quickStats.overallCpuUsage")),
@@ -484,6 +518,10 @@ class VsphereSession(Session):
             self._on_lost = []
         self._tap.close()
         self._wire.close()
+
+
+def _runs(found: Found) -> bool:
+    return text(found.get("runtime.powerState")) == "poweredOn"
 
 
 def _power_info(machine: Any, *, enabled: bool) -> Any:

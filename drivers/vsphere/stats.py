@@ -131,7 +131,7 @@ class Recorder:
                 del known[gone]
 
     def _record(self, wire: Wire, running: Sequence[Running]) -> None:
-        manager = wire.content.perfManager
+        manager = wire.service("perfManager")
         if self._ids is None:
             known = retrieve(wire, of_objects([manager], vim.PerformanceManager, ["perfCounter"]))
             self._ids = counter_ids(items(known[0].get("perfCounter")) if known else ())
@@ -224,7 +224,7 @@ def samples_of(answer: Any, names: Mapping[int, tuple[str, str]]) -> list[tuple[
         stamp = getattr(info, "timestamp", None)
         if isinstance(stamp, datetime):
             end = (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).timestamp()
-            found.append((end, float(number(info.interval) or INTERVAL_SECONDS), tuple(values)))
+            found.append((end, float(number(getattr(info, "interval", None)) or INTERVAL_SECONDS), tuple(values)))
     return sorted(found)
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 OPEN_SECONDS = 10.0
 WRITE_SECONDS = 10.0
 FRAME_BYTES = 16 * 1024 * 1024
+PIECE_BYTES = 32 * 1024
 UNREAD_BYTES = 4 * 1024 * 1024
 """Nothing more is taken from the host while this much waits to be read."""
 
@@ -99,8 +100,8 @@ class WebSocketConsole:
     def write(self, data: bytes) -> None:
         """Send all of `data`. Raises Timeout when the host takes nothing for some seconds, Unreachable when it is gone."""
         with self._writing:
-            for start in range(0, len(data), 65536):
-                self._write(data[start : start + 65536])
+            for start in range(0, len(data), PIECE_BYTES):
+                self._write(data[start : start + PIECE_BYTES])
 
     def _write(self, piece: bytes) -> None:
         with self._lock:

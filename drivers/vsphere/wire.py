@@ -43,9 +43,6 @@ COOKIE = "vmware_soap_session"
 OLDEST = "vim.version.version10"
 """6.0. What a server calls itself that lists nothing newer that we know; ESXi 6.5 and newer all speak it."""
 _VERSION = re.compile(rb"<version>([0-9.]{1,20})</version>")
-_PARSER_TROUBLE = (
-    AttributeError, KeyError, TypeError, ValueError, IndexError, AssertionError, RecursionError, OverflowError, MemoryError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +67,7 @@ class DeadlineSocket:
         self._connection = connection
         self.until = 0.0
         self.last_used = time.monotonic()
+        self.reusable = False
 
     def _arm(self) -> None:
         left = self.until - time.monotonic()
@@ -179,14 +177,19 @@ class Wire(SoapStubAdapterBase):
         self.content = content
 
     def login(self) -> None:
-        """Sign in. Raises AuthFailed."""
-        manager = self.content.sessionManager
-        if manager is None:
-            message = "This server has no sessions."
-            raise Garbled(message)
+        """Sign in. Raises faults and DriverErrors."""
+        manager = self.service("sessionManager")
         self._cookie = ""
         self._invoke(method(manager, "Login"), manager, (self.target.username, self._password(), None))
         self._generation += 1
+
+    def service(self, name: str) -> Any:
+        """One of the server's services, by the name that the API gives it. Raises Garbled where it has none of that name."""
+        found = getattr(self.content, name, None)
+        if not isinstance(found, VmomiSupport.ManagedObject):
+            message = f"The hypervisor does not offer its {name}."
+            raise Garbled(message, host=self.target.host)
+        return found
 
     def close(self) -> None:
         """Sign out within a few seconds, and end every connection. Never raises; may be called twice."""
@@ -195,8 +198,8 @@ class Wire(SoapStubAdapterBase):
                 return
             self._closed = True
         if self._cookie and self.content is not None:
-            manager = self.content.sessionManager
             with contextlib.suppress(DriverError, vmodl.MethodFault):
+                manager = self.service("sessionManager")
                 self._invoke(method(manager, "Logout"), manager, (), seconds=3.0, last=True)
         with self._lock:
             idle, self._idle = self._idle, []
@@ -210,7 +213,10 @@ class Wire(SoapStubAdapterBase):
         """End every connection at once, without a word: for a host that is gone."""
         with self._lock:
             self._closed = True
+            idle, self._idle = self._idle, []
             live = list(self._live)
+        for each in idle:
+            each.close()
         for each in live:
             each.wake()
 
@@ -224,32 +230,44 @@ class Wire(SoapStubAdapterBase):
         """One call of a managed object's method. A session that has expired is renewed once. Raises faults, DriverError."""
         return self.invoke(mo, info, args)
 
-    def invoke(self, mo: Any, info: Any, args: Any, *, seconds: float = CALL_SECONDS) -> Any:
-        """As `InvokeMethod`, with `seconds` for the whole of it."""
+    def invoke(self, mo: Any, info: Any, args: Any, *, seconds: float = 0.0) -> Any:
+        """As `InvokeMethod`, with `seconds` for the whole of it (0: `CALL_SECONDS`)."""
         generation = self._generation
         try:
             return self._invoke(info, mo, args, seconds=seconds)
         except vim.fault.NotAuthenticated:
             if not generation:
                 raise
+        self.renew(generation)
+        return self._invoke(info, mo, args, seconds=seconds)
+
+    @property
+    def generation(self) -> int:
+        """How often it has signed in."""
+        return self._generation
+
+    def renew(self, generation: int) -> None:
+        """Sign in again, unless another thread has done so since `generation`. Raises AuthFailed."""
         with self._login_lock:
             if self._generation == generation:
                 self.login()
                 self.renewed()
-        return self._invoke(info, mo, args, seconds=seconds)
 
-    def get(self, path: str, *, limit: int, seconds: float = CALL_SECONDS) -> tuple[int, bytes]:
+    def get(self, path: str, *, limit: int) -> tuple[int, bytes]:
         """GET with the session's cookie: status and body of at most `limit` bytes."""
         with translate(host=self.target.host):
-            status, body = self._exchange("GET", path, b"", limit=limit, seconds=seconds)
+            status, body = self._exchange("GET", path, b"", limit=limit)
         return status, body
 
-    def _invoke(self, info: Any, mo: Any, args: Any, *, seconds: float = CALL_SECONDS, last: bool = False) -> Any:
+    def _invoke(self, info: Any, mo: Any, args: Any, *, seconds: float = 0.0, last: bool = False) -> Any:
         request = self.SerializeRequest(mo, info, args)  # type: ignore[no-untyped-call]
         with translate(host=self.target.host):
             status, body = self._exchange("POST", "/sdk", request, limit=ANSWER_BYTES, seconds=seconds, last=last)
         if status not in (200, 500):
             raise _refusal(status, self.target.host)
+        if status == 200 and f"{info.wsdlName}Response".encode() not in body:
+            message = "What answers there is no vSphere: it does not answer what it was asked."
+            raise Garbled(message, host=self.target.host)
         answer = self._decode(body, info.result)
         if status == 200:
             return answer
@@ -260,21 +278,20 @@ class Wire(SoapStubAdapterBase):
 
     def _decode(self, body: bytes, result: Any) -> Any:
         """What the answer says. pyVmomi's parser trusts the server: anything may come out of it for a damaged one."""
+        if b"<!DOCTYPE" in body:
+            message = "The hypervisor's answer has a document type, which SOAP forbids."
+            raise Garbled(message, host=self.target.host)
         try:
-            return SoapResponseDeserializer(self).Deserialize(body, result)
-        except _PARSER_TROUBLE as error:
-            message = "The hypervisor's answer cannot be read."
-            raise Garbled(message, host=self.target.host, trouble=type(error).__name__) from error
+            # As a file: given bytes, it does not look whether the document has an end.
+            return SoapResponseDeserializer(self).Deserialize(io.BytesIO(body), result)
         except Exception as error:
-            # Expat's error has no public base but Exception, and unknown types come as pyVmomi's bare Exception.
-            message = "The hypervisor's answer is damaged."
+            # KeyError, TypeError, AttributeError, ValueError, RecursionError, expat's own, and bare Exceptions: all seen.
+            message = "The hypervisor's answer cannot be read."
             raise Garbled(message, host=self.target.host, trouble=type(error).__name__) from error
 
     def _newest_common_version(self) -> str:
         with translate(host=self.target.host):
-            status, body = self._exchange(
-                "GET", "/sdk/vimServiceVersions.xml", b"", limit=VERSIONS_BYTES, seconds=CALL_SECONDS
-            )
+            status, body = self._exchange("GET", "/sdk/vimServiceVersions.xml", b"", limit=VERSIONS_BYTES)
         if status in (401, 403, 503):
             raise _refusal(status, self.target.host)
         theirs = {text.decode() for text in _VERSION.findall(body)} if status == 200 else set()
@@ -288,7 +305,7 @@ class Wire(SoapStubAdapterBase):
 
     # -- HTTP -----------------------------------------------------------------------------------------------------------
     def _exchange(
-        self, method: str, path: str, body: bytes, *, limit: int, seconds: float, last: bool = False
+        self, method: str, path: str, body: bytes, *, limit: int, seconds: float = 0.0, last: bool = False
     ) -> tuple[int, bytes]:
         head = [
             f"{method} {path} HTTP/1.1", f"Host: {self.target.authority}", "Accept-Encoding: gzip", "User-Agent: vmmanager",
@@ -299,15 +316,14 @@ class Wire(SoapStubAdapterBase):
         if self._cookie:
             head.append(f"Cookie: {self._cookie}")
         request = "\r\n".join([*head, "", ""]).encode() + body
-        until = time.monotonic() + seconds
+        until = time.monotonic() + (seconds or CALL_SECONDS)
         with self._connected(until, last=last) as connection:
             connection.send(request)
             response = http.client.HTTPResponse(connection, method=method)  # type: ignore[arg-type]
             response.begin()
             content = _read(response, limit)
             self._keep_cookie(response)
-            if not response.will_close:
-                self._give_back(connection)
+            connection.reusable = not response.will_close
             return response.status, content
 
     @contextlib.contextmanager
@@ -322,7 +338,7 @@ class Wire(SoapStubAdapterBase):
                     seconds=min(CONNECT_SECONDS, until - time.monotonic()),
                 )
             )
-        connection.until = until
+        connection.until, connection.reusable = until, False
         with self._lock:
             self._live.add(connection)
             gone = self._closed and not last
@@ -336,9 +352,12 @@ class Wire(SoapStubAdapterBase):
                 raise _closed() from error
             raise
         finally:
+            connection.last_used = time.monotonic()
             with self._lock:
                 self._live.discard(connection)
-                kept = connection in self._idle
+                kept = connection.reusable and not self._closed
+                if kept:
+                    self._idle.append(connection)
             if not kept:
                 connection.close()
 
@@ -354,12 +373,6 @@ class Wire(SoapStubAdapterBase):
             if not connection.stale():
                 return connection
             connection.close()
-
-    def _give_back(self, connection: DeadlineSocket) -> None:
-        connection.last_used = time.monotonic()
-        with self._lock:
-            if not self._closed:
-                self._idle.append(connection)
 
     def _keep_cookie(self, response: http.client.HTTPResponse) -> None:
         for text in response.headers.get_all("Set-Cookie") or ():
@@ -398,6 +411,12 @@ def _read(response: http.client.HTTPResponse, limit: int) -> bytes:
             message = f"The hypervisor's answer is larger than {limit >> 20} MiB."
             raise Garbled(message)
         pieces.append(piece)
+    if response.length:
+        message = "The hypervisor ended the connection in the middle of an answer."
+        raise Unreachable(message)
+    if unzip is not None and not unzip.eof:
+        message = "The hypervisor's answer is damaged: it cannot be unpacked."
+        raise Garbled(message)
     return b"".join(pieces)
 
 

@@ -27,6 +27,7 @@ from pyVim.connect import Disconnect, SmartConnect
 from pyVim.task import WaitForTask
 from pyVmomi import vim
 
+from tests.drivers.servers import Authority
 from tests.labs.fixtures import require
 from tests.labs.local import LABS_DIR, LabError, locked, run
 
@@ -107,6 +108,8 @@ class Simulator:
     address: str
     directory: Path
     is_esx: bool
+    authority: str
+    """The certificate, PEM, of who signed the simulator's."""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -170,6 +173,16 @@ class Simulator:
 
         self._on_content(change)
 
+    def disable_autostart(self) -> None:
+        """Turn starting guests with the host off, with the list as it is."""
+
+        def change(content: vim.ServiceInstanceContent) -> None:
+            manager = content.rootFolder.childEntity[0].hostFolder.childEntity[0].host[0].configManager.autoStartManager
+            config = vim.host.AutoStartManager
+            manager.ReconfigureAutostart(config.Config(defaults=config.SystemDefaults(enabled=False)))
+
+        self._on_content(change)
+
     def mark_as_template(self, uuid: str) -> None:
         self._on_content(lambda content: content.searchIndex.FindByUuid(None, uuid, True, True).MarkAsTemplate())
 
@@ -208,13 +221,18 @@ def start(*, is_esx: bool, guests: int = 0, datacenters: int = 1) -> Simulator:
     """A new simulator on a free port of loopback. Raises LabError."""
     program = build()
     directory = Path(tempfile.mkdtemp(prefix="vmm-esx-"))
-    command = [str(program), f"-guests={guests}", f"-datacenters={datacenters}", *(["-esx"] if is_esx else [])]
+    authority = Authority()
+    pair = authority.sign("127.0.0.1", "127.0.0.1")
+    (directory / "server.pem").write_text(pair.certificate + pair.key)
+    command = [
+        str(program), f"-guests={guests}", f"-datacenters={datacenters}", "-pem=server.pem", *(["-esx"] if is_esx else []),
+    ]  # fmt: skip
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, cwd=directory,
             env={**os.environ, "TMPDIR": str(directory)},
         )  # fmt: skip
-    found = Simulator(process, "", directory, is_esx)
+    found = Simulator(process, "", directory, is_esx, authority.pem)
     deadline = time.monotonic() + READY_SECONDS
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))

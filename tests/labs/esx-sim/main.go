@@ -22,6 +22,7 @@ func main() {
 	password := flag.String("password", "secret", "password")
 	guests := flag.Int("guests", 0, "virtual machines at the start, a host or resource pool")
 	datacenters := flag.Int("datacenters", 1, "datacenters of a vCenter")
+	pem := flag.String("pem", "", "file with the server's certificate and key; without one it has a weak one of its own")
 	flag.Parse()
 
 	model := simulator.VPX()
@@ -37,6 +38,13 @@ func main() {
 	}
 	model.Service.Listen = &url.URL{Host: *listen, User: url.UserPassword(*user, *password)}
 	model.Service.TLS = new(tls.Config)
+	if *pem != "" {
+		pair, err := tls.LoadX509KeyPair(*pem, *pem)
+		if err != nil {
+			log.Fatal(err)
+		}
+		model.Service.TLS.Certificates = []tls.Certificate{pair}
+	}
 	model.Service.ServeMux = http.NewServeMux()
 	model.Service.ServeMux.HandleFunc("/ticket/", serveConsole)
 	model.Service.ServeMux.HandleFunc("/screen", simulator.LabScreen)
