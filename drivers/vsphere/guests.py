@@ -127,7 +127,7 @@ def guest_info(found: Found, *, known_as: str, hardware: Hardware, autostarts: b
     disks, interfaces = hardware.disks, hardware.interfaces
     memory_bytes = (number(found.get("config.hardware.memoryMB")) or 0) * 2**20
     firmware = text(found.get("config.firmware"))
-    boot = {"firmware": firmware} if firmware else {}
+    boot = {"firmware": {"efi": "uefi"}.get(firmware, firmware)} if firmware else {}
     graphics = (GraphicsInfo(type="vnc"),)
     rows = repr((disks, interfaces, graphics, sorted(boot.items())))
     return GuestInfo(
