@@ -105,6 +105,7 @@ class Child:
         self._waiting: dict[int, queue.SimpleQueue[object]] = {}
         self._number = 0
         self._over: DriverError | None = None
+        self._let_go = False
         self._sinks: tuple[Callable[[GuestEvent], None], ...] = ()
         self._subscribing = threading.Lock()
         self._on_close: list[Callable[[str], None]] = []
@@ -189,6 +190,7 @@ class Child:
         """Let the child go: it closes its session and ends, or is killed. Never raises."""
         with self._life:
             self._on_close = []
+            self._let_go = True
             gone = self._over is not None
         if not gone:
             try:
@@ -280,7 +282,7 @@ class Child:
             code = self._process.wait()
         if not reason:
             reason = f"the process of its library {_how(code)}"
-            if self._over is None:
+            if self._over is None and not self._let_go:
                 log.warning("a child process ended by itself", extra={"how": _how(code), "pid": self.pid})
         self._end(Unreachable(f"The connection was lost: {reason}."), reason)
         with self._sending:

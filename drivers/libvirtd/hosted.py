@@ -6,19 +6,15 @@ These drivers run in whoever calls libvirt, and call the product's own tools (`v
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING
 
-import libvirt
-
-from drivers import isolated
-from drivers.errors import NotFound, Unsupported
+from drivers.errors import Unsupported
 from drivers.forms import Way
 from drivers.libvirtd import here
+from drivers.libvirtd.gathering import ChildDriver, GatheringSession
 from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, LibvirtDriver, libvirt_ways
-from drivers.libvirtd.session import LibvirtSession
+from drivers.libvirtd.kinds import LATER, libvirt_ways
 from drivers.libvirtd.session_host import dotted
 from drivers.libvirtd.uri import host_of, is_local
 from drivers.polling import no_news
@@ -27,9 +23,7 @@ from drivers.types import Feature, HostInfo, HostStats, Proof, Support, Techniqu
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from drivers.base import Session
-    from drivers.libvirtd.kinds import LibvirtDriver as AnyLibvirtDriver
-    from drivers.types import Endpoint, GuestInfo, GuestRef, GuestStats
+    from drivers.types import GuestStats
 
 _HOSTED = Profile(
     virtualization_type=VirtualizationType.HOSTED,
@@ -51,31 +45,14 @@ _POWER = frozenset(
 _PLAYER = "VMware Player cannot pause a guest; VMware Workstation can."
 
 
-class ClientSideDriver(LibvirtDriver):
-    """A driver that lives in the caller's process: opened in a child, so that the caller's is not ours."""
-
-    def open(self, endpoint: Endpoint) -> Session:
-        """Open in the endpoint's child process; blocks at most `isolated.OPEN_SECONDS`."""
-        return isolated.open_session(f"{type(self).__module__}:{type(self).__qualname__}", endpoint)
-
-    def open_here(self, endpoint: Endpoint) -> Session:
-        """Open in this very process: for the child alone."""
-        return super().open(endpoint)
-
-
-class VmwareSession(LibvirtSession):
+class VmwareSession(GatheringSession):
     """All that libvirt's vmware driver lets us know of Workstation's guests.
 
-    A connection of that driver lists what ran when it was opened and what was defined on it, never what somebody started since
-    (measured). So each listing opens one more, and the connections that first saw a guest are kept for it: a guest that stops then
-    stays known, as off, for as long as the child process lives. It also alone remembers that a guest is paused.
+    It lists what runs (`vmrun list`). A guest that stops stays known, as off, to the connection that saw it run or defined it: for
+    as long as the child process lives.
     """
 
-    def __init__(self, driver: AnyLibvirtDriver, endpoint: Endpoint, connection: libvirt.virConnect) -> None:
-        super().__init__(driver, endpoint, connection)
-        self._looking = threading.Lock()
-        self._homes: dict[str, libvirt.virConnect] = {}
-        self._adopt(connection)
+    lists_all = False
 
     # -- the machine ----------------------------------------------------------------------------------------------------
     def host_info(self) -> HostInfo:
@@ -116,72 +93,8 @@ class VmwareSession(LibvirtSession):
         if not support.supported:
             raise Unsupported(support.reason, feature=str(feature))
 
-    # -- guests ---------------------------------------------------------------------------------------------------------
-    def define(self, xml: str) -> GuestInfo:
-        """Write the guest's .vmx beside its first disk, and know it from now on."""
-        info = super().define(xml)
-        with self._looking:
-            self._homes[info.uuid] = self._connection
-        return info
 
-    def close(self) -> None:
-        """Give all connections up. Never raises."""
-        with self._looking:
-            extra = {id(home): home for home in self._homes.values() if home is not self._held}
-            self._homes = {}
-        for home in extra.values():
-            _close(home)
-        super().close()
-
-    def _domain(self, ref: GuestRef) -> libvirt.virDomain:
-        if ref.uuid not in self._homes:
-            self._look()
-        home = self._homes.get(ref.uuid)
-        if home is None:
-            raise NotFound("The hypervisor does not know this guest.", guest=ref.name or ref.uuid)
-        return home.lookupByUUIDString(ref.uuid)
-
-    def _domains(self) -> list[tuple[libvirt.virDomain, str, int, int]]:
-        self._look()
-        found = []
-        for uuid, home in list(self._homes.items()):
-            try:
-                domain = home.lookupByUUIDString(uuid)
-                state, reason = domain.state(0)
-            except libvirt.libvirtError as error:
-                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                    raise
-                with self._looking:
-                    self._homes.pop(uuid, None)  # undefined, or ended after it was
-                continue
-            found.append((domain, uuid, state, reason))
-        return found
-
-    def _marked(self, flag: int) -> set[str]:
-        return set(self._homes) if flag == libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT else set()
-
-    def _look(self) -> None:
-        """See what runs now."""
-        fresh = self._driver.dial(self.endpoint)
-        if not self._adopt(fresh):
-            _close(fresh)
-
-    def _adopt(self, connection: libvirt.virConnect) -> bool:
-        """Keep guests that nobody knew with the connection that saw them; False when there were none."""
-        with self._looking:
-            new = {domain.UUIDString() for domain in connection.listAllDomains(0)} - self._homes.keys()
-            self._homes |= dict.fromkeys(new, connection)
-        return bool(new)
-
-
-def _close(connection: libvirt.virConnect) -> None:
-    try:
-        connection.close()
-    except (libvirt.libvirtError, SystemError):
-        return  # it is gone, which is what was wanted
-
-
-class VmwareDriver(ClientSideDriver):
+class VmwareDriver(ChildDriver):
     """VMware Workstation and Player on this machine, by libvirt's driver, which calls `vmrun`."""
 
     kind = "vmware"
@@ -223,7 +136,7 @@ class VmwareDriver(ClientSideDriver):
     )
 
 
-class VirtualBoxDriver(ClientSideDriver):
+class VirtualBoxDriver(ChildDriver):
     """VirtualBox, by libvirt's driver. Never tried: Debian has no VirtualBox."""
 
     kind = "vbox"

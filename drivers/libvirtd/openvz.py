@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING
 
 import libvirt
 
-from drivers.errors import InvalidDefinition, WrongState
+from drivers.errors import WrongState
+from drivers.libvirtd.gathering import ChildDriver, GatheringSession
 from drivers.libvirtd.guests import Profile
 from drivers.libvirtd.kinds import LATER, POWER, SAVING, LibvirtDriver, libvirt_ways
-from drivers.libvirtd.session import LibvirtSession
-from drivers.libvirtd.xml.domain import Domain
 from drivers.polling import no_news
 from drivers.types import Feature, GuestKind, Proof, Technique, VirtualizationType
 
 if TYPE_CHECKING:
     from drivers.libvirtd.guests import Definition
-    from drivers.types import GuestInfo, GuestRef
+    from drivers.types import GuestRef
 
 _CONTAINER = Profile(
     virtualization_type=VirtualizationType.OS_LEVEL,
@@ -30,26 +29,14 @@ _MACHINE = Profile(
 _NO_SCREEN = "A container has no screen."
 
 
-class OpenVzSession(LibvirtSession):
-    """What libvirt's openvz driver accepts silently, or does wrongly, is refused here."""
+class OpenVzSession(GatheringSession):
+    """What libvirt's openvz driver accepts silently is refused here."""
+
+    lists_all = True
 
     def resume(self, ref: GuestRef) -> None:
         """Let a paused container run; libvirt 9.0 answers yes for one that runs (measured)."""
         self._act(Feature.RESUME, ref, _resume)
-
-    def define(self, xml: str) -> GuestInfo:
-        """Make or change a container whose files are there.
-
-        libvirt 9.0 hands `vzctl create` a pointer instead of the template's name (measured): templates are refused.
-        """
-        document = Domain.parse(xml)
-        if any(item.type == "template" for item in document.filesystems):
-            message = (
-                "libvirt cannot make a container from a template: it hands vzctl garbage for the template's name. Make it with "
-                "vzctl create on the node, or give its files as <filesystem type='mount'>."
-            )
-            raise InvalidDefinition(message)
-        return super().define(xml)
 
 
 def _resume(domain: libvirt.virDomain) -> None:
@@ -59,7 +46,7 @@ def _resume(domain: libvirt.virDomain) -> None:
     domain.resume()
 
 
-class OpenVzDriver(LibvirtDriver):
+class OpenVzDriver(ChildDriver):
     """OpenVZ: libvirt's driver calls the node's own vzctl and vzlist."""
 
     kind = "openvz"
@@ -76,7 +63,6 @@ class OpenVzDriver(LibvirtDriver):
             Feature.SUSPEND,
             Feature.RESUME,
             Feature.AUTOSTART,
-            Feature.DEFINE,
             Feature.XML,
             Feature.METRICS_CPU,
             Feature.METRICS_NETWORK,
@@ -85,6 +71,7 @@ class OpenVzDriver(LibvirtDriver):
     reasons = {
         **LATER,
         Feature.EVENTS: no_news(label),
+        Feature.DEFINE: "libvirt cannot read back what it defines on OpenVZ, nor use templates; use vzctl create and vzctl set there.",
         Feature.UNDEFINE: "On OpenVZ a container's definition goes with all its files; use vzctl destroy on the node.",
         Feature.RESET: "A container has no reset button.",
         Feature.MANAGED_SAVE: "libvirt cannot save a container's memory; vzctl chkpnt on the node can.",

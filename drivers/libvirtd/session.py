@@ -158,12 +158,18 @@ class LibvirtSession(HostFacet, Session):
                 message = "Raw command lines and namespace passthrough are refused in a definition."
                 raise InvalidDefinition(message)
         with translate(guest=document.name or ""):
-            domain = self._connection.defineXMLFlags(document.to_xml(), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+            home = self._home(document.uuid or "")
+            domain = home.defineXMLFlags(document.to_xml(), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             info = self._read(domain)
         if info is None:
             message = "The guest went away as soon as it was defined."
             raise NotFound(message, guest=document.name or "")
         return info
+
+    def _home(self, uuid: str) -> libvirt.virConnect:
+        """The connection that knows a guest; for hypervisors whose connections do not all know the same."""
+        del uuid
+        return self._connection
 
     def _domain(self, ref: GuestRef) -> libvirt.virDomain:
         domain = self._connection.lookupByUUIDString(ref.uuid)

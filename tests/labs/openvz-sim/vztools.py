@@ -180,9 +180,11 @@ class Node:
         new.write_text("\n".join(rows) + "\n")
         new.rename(self.directory / "proc-vz/vestat")
 
-    def stop_all(self) -> None:
+    def stop_all(self, *, destroy: bool = False) -> None:
         for container in self.containers():
             container.stop(fast=True)
+            if destroy:
+                container.destroy()
             for group in container.groups:
                 with contextlib.suppress(OSError):
                     group.rmdir()
@@ -239,8 +241,8 @@ def vzctl(node: Node, words: list[str]) -> int:
     if words[0] == "--tick":
         node.tick()
         return 0
-    if words[0] == "--stop-all":
-        node.stop_all()
+    if words[0] in ("--stop-all", "--clear"):
+        node.stop_all(destroy=words[0] == "--clear")
         return 0
     if words[:2] == ["start", "destroy"]:  # what libvirt 9.0 calls for undefine
         words = words[1:]
