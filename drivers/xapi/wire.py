@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10.0
 CALL_SECONDS = 30.0
 IDLE_SECONDS = 20.0
-"""XAPI closes what is idle for 30 s (its HTTP server's default): we are first."""
+"""What was not used for so long is not used again: a stunnel or firewall on the way may have forgotten it without a word."""
 ANSWER_BYTES = 96 * 1024 * 1024
 """A guest is some 8 KB with its devices: that is 10,000 of them."""
 DEPTH = 100

@@ -120,6 +120,16 @@ def test_open_at_a_member_of_a_pool_then_the_master_is_named_and_not_followed(mi
     assert refusal.value.context["master"] == "192.0.2.7"
 
 
+def test_nothing_that_is_shown_has_the_password_or_the_session(xapi_host, session):
+    secret = session._wire._session
+    for shown in (session, session._wire, session._wire.target, session.endpoint):
+        assert PASSWORD not in repr(shown)
+        assert secret not in repr(shown)
+    with pytest.raises(DriverError) as error:
+        session._wire.call("VM.get_record", secret)
+    assert secret not in f"{error.value.detail}{error.value.context}"
+
+
 # -- TLS --------------------------------------------------------------------------------------------------------------
 def test_open_when_nobody_vouches_for_the_certificate_then_tls_failed(xapi_host):
     with pytest.raises(TlsFailed, match="not trusted"):
@@ -297,6 +307,26 @@ def test_shutdown_when_the_guest_has_no_drivers_then_the_agent_is_named(xapi_hos
     session.start(ref)
     with pytest.raises(AgentUnresponsive, match="tools"):
         session.shutdown(ref)
+
+
+def test_long_work_when_it_takes_too_long_then_timeout_and_it_goes_on_there(xapi_host, session):
+    ref = GuestRef(uuid=xapi_host.make(other_config={"lab_deaf": "true"}))
+    session.start(ref)
+    opaque = xapi_host.ref(ref.uuid)
+    with pytest.raises(Timeout, match="goes on"):
+        session._tasks.run("VM.clean_shutdown", opaque, seconds=0.3)
+    xapi_host.api.VM.remove_from_other_config(opaque, "lab_deaf")
+    wait_until(lambda: session.guest_state(ref)[0] is GuestState.SHUTOFF, 10, "the shutdown")
+
+
+def test_tasks_when_they_have_ended_are_removed(xapi_host, session):
+    ref = GuestRef(uuid=xapi_host.make())
+    before = len(xapi_host.api.task.get_all())
+    session.start(ref)
+    session.force_off(ref)
+    with pytest.raises(WrongState):
+        session.force_off(ref)
+    assert len(xapi_host.api.task.get_all()) == before
 
 
 def test_autostart_when_the_pool_would_start_others_too_then_unsafe(mischief, own_session):
