@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
-from drivers import reach, registry
+from drivers import advice, reach, registry
 from drivers.errors import (
     AuthFailed,
     Denied,
@@ -26,11 +26,13 @@ from drivers.errors import (
     InvalidDefinition,
     NotFound,
     Timeout,
+    TlsFailed,
     Unreachable,
     Unsupported,
 )
-from drivers.reach import Budget, Trouble
+from drivers.reach import Budget, Trouble, Trust
 from drivers.types import Feature, Technique
+from drivers.uris import usual_port
 
 if TYPE_CHECKING:
     import socket
@@ -64,17 +66,13 @@ _DAEMONS = {
 }
 """Kinds whose local URI leads to a daemon, and its name where libvirt runs one for each. The others' library does the work."""
 
-_PACKAGES = {
-    "qemu": "libvirt-daemon-driver-qemu qemu-system-x86",
-    "lxc": "libvirt-daemon-driver-lxc",
-    "xen": "libvirt-daemon-driver-xen",
-    "vbox": "libvirt-daemon-driver-vbox",
-}
 _ACCELERATE = (
     "Guests are emulated, and slow: turn virtualization on in the firmware, then on the host: "
     "sudo modprobe kvm_intel || sudo modprobe kvm_amd"
 )
-_HTTPS_PORTS = {"esx": 443, "vpx": 443, "xapi": 443, "hyperv": 5986}
+_ENGINES = ("docker", "podman")
+_ENGINE_TLS_PORT = 2376
+_COMPARE_FILE = "openssl x509 -noout -fingerprint -sha256 -in THE-CERTIFICATE.pem"
 _PORTS = {"tls": 16514, "tcp": 16509, "ssh": 22}
 _SERVICES = {"tls": "libvirtd-tls.socket", "tcp": "libvirtd-tcp.socket", "ssh": "ssh"}
 
@@ -90,6 +88,7 @@ class ProbeStep:
             `timeout`, `unsupported`, …), or `name_not_found`, `address_refused`, `tls_failed`, `host_key_unknown`,
             `host_key_mismatch`.
         hint: What mends it, with the command to paste; on a step that is `ok`, what would make it better.
+        trust: What the host showed, and one could believe once it was compared.
     """
 
     step: Step
@@ -97,6 +96,7 @@ class ProbeStep:
     evidence: str = ""
     error_code: str | None = None
     hint: str | None = None
+    trust: Trust | None = None
     seconds: float = 0.0
 
 
@@ -146,6 +146,7 @@ class _Doctor:
     def take(self, name: Step) -> ProbeStep:
         """One step, timed, its words cleared of secrets."""
         started = time.monotonic()
+        trust = None
         check: Callable[[], _Found] = getattr(self, f"_{name}")
         try:
             found = check()
@@ -153,6 +154,7 @@ class _Doctor:
             evidence, hint = found.evidence, found.hint
         except Trouble as trouble:
             state, code, evidence, hint = "failed", trouble.code, trouble.evidence, trouble.hint
+            trust = trouble.trust
         finally:
             if name == "tls":
                 self._hang_up()
@@ -162,6 +164,7 @@ class _Doctor:
             evidence=self._clean(evidence),
             error_code=code,
             hint=self._clean(hint) if hint else None,
+            trust=trust,
             seconds=round(time.monotonic() - started, 3),
         )
 
@@ -223,7 +226,9 @@ class _Doctor:
             reach.connect_unix(str(sockets[0]), self._budget).close()
         except PermissionError:
             raise Trouble(
-                f"This account may not use {sockets[0]}.", code="host_denied", hint=_join_group(sockets[0])
+                f"This account may not use {sockets[0]}.",
+                code="host_denied",
+                hint=_join_group(sockets[0], kind=self._uri.driver),
             ) from None
         except ConnectionRefusedError:
             self._refused = f"{sockets[0]} is left over: nothing listens on it."
@@ -251,11 +256,9 @@ class _Doctor:
         uri = self._uri
         if uri.port is not None:
             return uri.port
-        if uri.driver in _HTTPS_PORTS:
-            return _HTTPS_PORTS[uri.driver]
-        if uri.driver in ("docker", "podman") and uri.transport == "tcp":
-            return 2376  # not 2375: that is the port without TLS
-        return _PORTS[uri.transport]
+        if uri.driver in _ENGINES and uri.transport == "tcp":
+            return _ENGINE_TLS_PORT
+        return _PORTS.get(uri.transport) or usual_port(uri.scheme)
 
     # -- tls -------------------------------------------------------------------------------------------------------
     def _tls(self) -> _Found:
@@ -266,7 +269,7 @@ class _Doctor:
             return _Found(f"{banner}; host key {key}.")
         if self._stream is None or not self._speaks_tls():
             hint = None
-            if uri.transport == "tcp":
+            if uri.transport == "tcp" and uri.driver not in _ENGINES:
                 hint = "What is sent, passwords too, can be read on its way: prefer +tls or +ssh."
             return _Found(_NOT_USED, hint=hint)
         libvirt = uri.transport == "tls"
@@ -275,16 +278,16 @@ class _Doctor:
             ca_file=_CA_FILE if libvirt else None,
             certificate_files=_CLIENT_FILES if libvirt else None,
             greets=libvirt,
+            compare="" if libvirt else advice.COMPARE.get(uri.driver, _COMPARE_FILE),
+            plain=advice.PLAIN.get(uri.driver, "Check the port and the transport."),
+            again=lambda: reach.connect(self._addresses, self._port_number(), self._budget)[0],
         )
         return _Found(reach.tls(self._stream, plan, credentials, self._budget))
 
     def _speaks_tls(self) -> bool:
+        """Libvirt's TLS, an engine's TCP (both engines' clients here speak nothing else), and whatever names only a host."""
         uri = self._uri
-        if uri.driver in _HTTPS_PORTS:
-            return True
-        if uri.driver in ("docker", "podman"):
-            return uri.transport == "tcp"
-        return uri.transport == "tls"
+        return uri.transport in ("", "tls") or (uri.transport == "tcp" and uri.driver in _ENGINES)
 
     def _hang_up(self) -> None:
         if self._stream is not None:
@@ -352,17 +355,33 @@ class _Doctor:
             return self._let_us_in(where, error)
         if self._visit is None:
             return "Nothing is wrong with the host: this version cannot drive hypervisors of this kind."
-        if _step_of(error) == "driver" and kind in _PACKAGES:
-            return f"{where}{_sudo()}apt install {_PACKAGES[kind]} && {_sudo()}{_restart(local=self._uri.local)}"
-        if isinstance(error, NotFound | InvalidDefinition):
+        if _step_of(error) == "driver":
+            return self._missing(where, error)
+        if isinstance(error, TlsFailed) and kind in advice.PLAIN:
+            return advice.PLAIN[kind]
+        return f"See what the host says: {where}{advice.LOGS.get(kind, f'{_sudo()}journalctl -u libvirtd -n 50')}"
+
+    def _missing(self, where: str, error: DriverError) -> str:
+        """What brings the hypervisor, where the host has let us in and has it not, or has another one."""
+        kind = self._uri.driver
+        then = advice.MISSING.get(kind, "Check the path in the URI.")
+        if isinstance(error, NotFound | InvalidDefinition) and kind not in advice.MISSING:
             return "Check the path in the URI."
-        return f"See what the host says: {where}{_sudo()}journalctl -u libvirtd -n 50"
+        if kind in advice.PACKAGES and kind not in _ENGINES:
+            install = (
+                f"{where}{_sudo()}apt install {advice.PACKAGES[kind]} && {_sudo()}{_restart(local=self._uri.local)}"
+            )
+            return f"{install}. {then}" if kind in advice.MISSING else install
+        return then
 
     def _let_us_in(self, where: str, error: AuthFailed | Denied) -> str:
         if self._uri.socket.endswith("-ro"):
             return f"This is the socket for those who only look; use {self._uri.socket.removesuffix('-ro')}"
+        if self._uri.driver in advice.ACCOUNTS:
+            return advice.ACCOUNTS[self._uri.driver]
         if self._uri.local or isinstance(error, Denied):
-            return where + _join_group(None, self._uri.user)
+            path = Path(self._uri.socket) if self._uri.local and self._uri.socket else None
+            return where + _join_group(path, self._uri.user, kind=self._uri.driver)
         if self._uri.transport == "ssh":
             user = self._uri.user or "USER"
             return f"Let our key in; on {self._uri.host} add its public half to ~{user}/.ssh/authorized_keys."
@@ -371,17 +390,26 @@ class _Doctor:
     def _start(self) -> str:
         """The command that starts what should be listening."""
         uri = self._uri
-        if uri.driver in ("docker", "podman"):
-            return f"{'' if uri.local else f'On {uri.host}: '}{_sudo()}systemctl enable --now {uri.driver}.socket"
-        if uri.driver in _HTTPS_PORTS:
+        if uri.driver in advice.SERVICES and uri.transport != "ssh":
+            return self._start_product()
+        if not uri.local and uri.transport == "":
             return f"See whether {uri.host} is on and whether its management service runs; try: nc -vz {uri.host} {self._port_number()}"
         if not uri.local:
             return f"On {uri.host}: sudo systemctl enable --now {_SERVICES.get(uri.transport, 'libvirtd')}"
         if uri.socket:
             return "Start the daemon that listens there, or name another socket; see: ss -xl | grep libvirt"
         if shutil.which("libvirtd") is None and shutil.which(_DAEMONS.get(uri.driver, "libvirtd")) is None:
-            return f"{_sudo()}apt install libvirt-daemon-system {_PACKAGES.get(uri.driver, '')}".rstrip()
+            return f"{_sudo()}apt install libvirt-daemon-system {advice.PACKAGES.get(uri.driver, '')}".rstrip()
         return _sudo() + _restart(local=True, verb="start")
+
+    def _start_product(self) -> str:
+        """The same for what is no libvirt."""
+        kind = self._uri.driver
+        if not self._uri.local:
+            return f"See whether {self._uri.host} is the right machine; there: {advice.SERVICES[kind]}"
+        if shutil.which(kind) is None:
+            return f"{_sudo()}apt install {advice.PACKAGES[kind]}"
+        return advice.SERVICES[kind]
 
     def _clean(self, text: str) -> str:
         """`text` without anything secret: a library may quote what it was given."""
@@ -496,16 +524,17 @@ def _restart(*, local: bool, verb: str = "restart") -> str:
     return f"systemctl {verb} libvirtd"
 
 
-def _join_group(path: Path | None, user: str = "") -> str:
+def _join_group(path: Path | None, user: str = "", *, kind: str) -> str:
     """How to let this account in at a local socket (or the host's account at the host's)."""
-    group = "libvirt"
+    group = advice.GROUPS.get(kind, "libvirt")
     if path is not None:
         try:
-            group = path.group()
+            owner = path.group()
         except (KeyError, OSError):
-            group = "libvirt"
-        if group == "root":
-            group = "libvirt"
+            owner = "root"
+        if owner == "root" and kind == "podman":
+            return advice.ROOTLESS
+        group = group if owner == "root" else owner
     return f"sudo usermod -aG {group} {user or _account()}, then sign in anew (or restart this service)."
 
 

@@ -23,6 +23,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from cryptography import x509
+
+from drivers.advice import SSH_COMPARE
+from drivers.tls import fingerprint
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -30,10 +35,28 @@ if TYPE_CHECKING:
 
 _R = TypeVar("_R")
 
+_EXPIRED, _NOT_YET, _SELF_SIGNED, _SELF_SIGNED_IN_CHAIN = 10, 9, 18, 19
+"""OpenSSL's verify codes."""
+
 _METADATA = frozenset({"fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"})
 """Where clouds answer questions about the machine, keys among them, outside the link-local range: AWS, Alibaba, Azure, Oracle."""
 
 _SSH_BANNER_BYTES = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """What the host showed and one could believe, once it was compared.
+
+    Attributes:
+        credential: The name of `drivers.types.Credentials` that it would be: `verify` or `host_key`.
+        value: What would stand there.
+        compare: The command that shows the same on the host itself.
+    """
+
+    credential: str
+    value: str
+    compare: str
 
 
 class Trouble(Exception):
@@ -43,13 +66,15 @@ class Trouble(Exception):
         evidence: What was seen, in a sentence. Never a secret.
         code: A stable word.
         hint: What mends it, with the command to paste.
+        trust: What could be believed instead.
     """
 
-    def __init__(self, evidence: str, *, code: str, hint: str | None = None) -> None:
+    def __init__(self, evidence: str, *, code: str, hint: str | None = None, trust: Trust | None = None) -> None:
         super().__init__(evidence)
         self.evidence = evidence
         self.code = code
         self.hint = hint
+        self.trust = trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +188,18 @@ class TlsPlan:
         ca_file: Where a CA's certificate lies when the credentials have none; None: the system's own CAs.
         certificate_files: A client's certificate and key when the credentials have none.
         greets: The server sends a byte once it has accepted our certificate (libvirtd does).
+        compare: What shows its certificate's SHA-256 on the host; "" where our client cannot believe one certificate alone.
+        plain: What to say where something answers without TLS.
+        again: One more connection to the same place, to look at a certificate that was refused. Raises OSError.
     """
 
     host: str
     ca_file: Path | None = None
     certificate_files: tuple[Path, Path] | None = None
     greets: bool = False
+    compare: str = ""
+    plain: str = "Check the port and the transport."
+    again: Callable[[], socket.socket]
 
 
 def tls(stream: socket.socket, plan: TlsPlan, credentials: Credentials | None, budget: Budget) -> str:
@@ -180,20 +211,17 @@ def tls(stream: socket.socket, plan: TlsPlan, credentials: Credentials | None, b
     try:
         with context.wrap_socket(stream, server_hostname=plan.host) as wrapped:
             shaken = True
-            der = wrapped.getpeercert(binary_form=True) or b""
-            seen = f"{wrapped.version()}, certificate SHA-256 {hashlib.sha256(der).hexdigest()}"
+            seen = _seen(wrapped)
             if isinstance(verify, str):
-                _check_fingerprint(der, verify)
+                _check_fingerprint(seen, verify, plan)
             elif verify:
-                certificate = wrapped.getpeercert() or {}
-                _check_names(certificate, plan.host)
-                seen = f"{wrapped.version()}; {_summary(certificate)}"
-            else:
-                seen += ", not checked because the credentials say so"
+                _check_names(seen, plan)
+            note = ", not checked because the credentials say so" if verify is False else ""
+            version = wrapped.version()
             _check_welcome(wrapped, plan, credentials, budget)
-            return seen + "."
+            return f"{version}; {seen}{note}."
     except ssl.SSLCertVerificationError as error:
-        raise _distrust(error, plan) from None
+        raise _distrust(error, plan, _peek(plan, budget)) from None
     except TimeoutError:
         hint = "See what listens there; a frozen or overloaded host does the same."
         raise Trouble(
@@ -261,31 +289,99 @@ def _private_files(certificate: str, key: str) -> Iterator[tuple[str, str]]:
         yield str(paths[0]), str(paths[1])
 
 
-def _check_fingerprint(der: bytes, expected: str) -> None:
-    got = hashlib.sha256(der).hexdigest()
-    if got != expected.lower().removeprefix("sha256:").replace(":", ""):
-        hint = f"If you trust this certificate, give this fingerprint in the credentials: {got}"
-        raise Trouble(
-            f"The host's certificate has the SHA-256 {got}, another one than expected.", code="tls_failed", hint=hint
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """A certificate that a server showed. As text: the words of a step's evidence."""
+
+    names: tuple[str, ...]
+    issuer: str
+    until: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return (
+            f"the certificate is for {', '.join(self.names) or 'no name'}, from {self.issuer}, until {self.until}, "
+            f"SHA-256 {self.sha256}"
         )
 
 
-def _check_names(certificate: object, host: str) -> None:
-    names = _names(certificate)
-    if not any(_fits(name, host) for name in names):
+def _seen(wrapped: ssl.SSLSocket) -> _Seen:
+    """The names are those in the subjectAltName, or without one the CN, as GnuTLS (libvirt's library) reads it."""
+    der = wrapped.getpeercert(binary_form=True) or b""
+    digest = fingerprint(der)
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        issuer = _common_names(certificate.issuer)
+        return _Seen(
+            names=_alternatives(certificate) or _common_names(certificate.subject),
+            issuer=", ".join(issuer) or "nobody named",
+            until=f"{certificate.not_valid_after_utc:%Y-%m-%d}",
+            sha256=digest,
+        )
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return _Seen(names=(), issuer="nobody readable", until="an unreadable day", sha256=digest)
+
+
+def _alternatives(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    addresses = found.get_values_for_type(x509.IPAddress)
+    return (*found.get_values_for_type(x509.DNSName), *(str(one) for one in addresses))
+
+
+def _common_names(name: x509.Name) -> tuple[str, ...]:
+    return tuple(str(one.value) for one in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME))
+
+
+def _peek(plan: TlsPlan, budget: Budget) -> _Seen | None:
+    """The certificate of a server that is not trusted: Python tells nothing of one that it refuses, so we look once more.
+
+    Nothing is sent but a handshake. None where the server does not show it a second time.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with plan.again() as stream:
+            stream.settimeout(budget.left())
+            with context.wrap_socket(stream, server_hostname=plan.host) as wrapped:
+                return _seen(wrapped)
+    except OSError:  # an SSLError is one
+        return None
+
+
+def _offer(seen: _Seen | None, plan: TlsPlan) -> Trust | None:
+    if seen is None or not plan.compare:
+        return None
+    return Trust(credential="verify", value=seen.sha256, compare=plan.compare)
+
+
+def _check_fingerprint(seen: _Seen, expected: str, plan: TlsPlan) -> None:
+    if seen.sha256 != expected.lower().removeprefix("sha256:").replace(":", ""):
+        hint = (
+            "Somebody may be in between, or the host has a new certificate. If the host itself shows the same, give this "
+            f"fingerprint in the credentials: {seen.sha256}"
+        )
+        raise Trouble(
+            f"The host shows another certificate than expected: {seen}.",
+            code="tls_failed",
+            hint=hint,
+            trust=_offer(seen, plan),
+        )
+
+
+def _check_names(seen: _Seen, plan: TlsPlan) -> None:
+    host = plan.host
+    if not any(_fits(name, host) for name in seen.names):
         hint = f"Use one of these names in the URI, or make a certificate for the host whose subjectAltName has {host}."
         raise Trouble(
-            f"The certificate is for {', '.join(names) or 'no name'}, not for {host}.", code="tls_failed", hint=hint
+            f"The certificate is for {', '.join(seen.names) or 'no name'}, not for {host}.",
+            code="tls_failed",
+            hint=hint,
+            trust=_offer(seen, plan),
         )
-
-
-def _names(certificate: object) -> list[str]:
-    """The names in the subjectAltName, or without one the CN, as GnuTLS (libvirt's library) reads it."""
-    assert isinstance(certificate, dict)  # noqa: S101 - typeshed gives getpeercert's dict no usable type
-    alternatives = [value for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
-    return alternatives or [
-        value for rdn in certificate.get("subject", ()) for key, value in rdn if key == "commonName"
-    ]
 
 
 def _fits(name: str, host: str) -> bool:
@@ -296,16 +392,6 @@ def _fits(name: str, host: str) -> bool:
     name, host = name.lower().rstrip("."), host.lower()
     first, _, rest = host.partition(".")
     return name == host or (bool(first) and "." in rest and name == f"*.{rest}")
-
-
-def _summary(certificate: object) -> str:
-    assert isinstance(certificate, dict)  # noqa: S101 - see _names
-    issuer = next(
-        (value for rdn in certificate.get("issuer", ()) for key, value in rdn if key == "commonName"), "unnamed"
-    )
-    return (
-        f"the certificate is for {', '.join(_names(certificate))}, from {issuer}, until {certificate.get('notAfter')}"
-    )
 
 
 def _check_welcome(wrapped: ssl.SSLSocket, plan: TlsPlan, credentials: Credentials | None, budget: Budget) -> None:
@@ -319,26 +405,35 @@ def _check_welcome(wrapped: ssl.SSLSocket, plan: TlsPlan, credentials: Credentia
             raise
 
 
-def _distrust(error: ssl.SSLCertVerificationError, plan: TlsPlan) -> Trouble:
-    expired, not_yet, self_signed, self_signed_in_chain = 10, 9, 18, 19
-    renew = f"Renew the host's certificate; on {plan.host}: certtool --generate-certificate … or ask its administrator."
-    if error.verify_code == expired:
-        return Trouble("The host's certificate has expired.", code="tls_failed", hint=renew)
-    if error.verify_code == not_yet:
+def _distrust(error: ssl.SSLCertVerificationError, plan: TlsPlan, seen: _Seen | None) -> Trouble:
+    shown = f" It showed: {seen}." if seen else ""
+    trust = _offer(seen, plan)
+    if error.verify_code == _EXPIRED:
+        renew = (
+            f"Renew the host's certificate; on {plan.host}: certtool --generate-certificate … or ask its administrator."
+        )
+        return Trouble(f"The host's certificate has expired.{shown}", code="tls_failed", hint=renew, trust=trust)
+    if error.verify_code == _NOT_YET:
         return Trouble(
-            "The host's certificate is not valid yet.",
+            f"The host's certificate is not valid yet.{shown}",
             code="tls_failed",
             hint="Compare the clocks: date --utc, here and there.",
         )
     what = {
-        self_signed: "The host's certificate is signed by itself.",
-        self_signed_in_chain: "The host's certificate comes from a CA that is not trusted here.",
+        _SELF_SIGNED: "The host's certificate is signed by itself.",
+        _SELF_SIGNED_IN_CHAIN: "The host's certificate comes from a CA that is not trusted here.",
     }.get(error.verify_code, f"The host's certificate is not trusted: {error.verify_message}.")
-    hint = (
-        f"Give the certificate of the CA that signed it in the credentials; from a libvirt host: "
-        f"scp root@{plan.host}:/etc/pki/CA/cacert.pem ."
-    )
-    return Trouble(what, code="tls_failed", hint=hint)
+    if plan.compare:
+        hint = (
+            "Give the certificate of the authority that signed it in the credentials, or believe exactly this one by its "
+            "fingerprint, once it was compared."
+        )
+    else:
+        hint = (
+            f"Give the certificate of the CA that signed it in the credentials; from a libvirt host: "
+            f"scp root@{plan.host}:/etc/pki/CA/cacert.pem ."
+        )
+    return Trouble(what + shown, code="tls_failed", hint=hint, trust=trust)
 
 
 def _broken_off(error: Exception, plan: TlsPlan, credentials: Credentials | None) -> Trouble:
@@ -347,7 +442,7 @@ def _broken_off(error: Exception, plan: TlsPlan, credentials: Credentials | None
         return Trouble(
             "Something answers there, but it does not speak TLS.",
             code="tls_failed",
-            hint="Check the port and the transport.",
+            hint=plan.plain,
         )
     ours = credentials.certificate if credentials else None
     if plan.greets or "CERTIFICATE" in reason or "HANDSHAKE_FAILURE" in reason:
@@ -420,7 +515,8 @@ def ssh_host_key(host: str, port: int, credentials: Credentials | None, budget: 
         "Compare on the host's own screen with: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. If it is the same, give this "
         f"as host key in the credentials: {kind} {key}"
     )
-    raise Trouble(f"The host's key is not known here: {seen}.", code="host_key_unknown", hint=hint)
+    trust = Trust(credential="host_key", value=f"{kind} {key}", compare=SSH_COMPARE)
+    raise Trouble(f"The host's key is not known here: {seen}.", code="host_key_unknown", hint=hint, trust=trust)
 
 
 def _tool(name: str, *arguments: str, budget: Budget) -> str:

@@ -79,6 +79,7 @@ class UriForm:
         transports: Of `""`, `unix`, `tls`, `ssh`, `tcp`.
         paths: The paths that may stand there; None: see `path_rule`.
         bare: What a URI without transport means: `local`, or `remote` (HTTPS to the named host).
+        port: The usual one, where a URI without transport is remote.
         example: One that is right, for the refusal.
     """
 
@@ -87,6 +88,7 @@ class UriForm:
     paths: tuple[str, ...] = ()
     path_rule: re.Pattern[str] | None = None
     bare: str = "local"
+    port: int = 443
     example: str
 
 
@@ -115,7 +117,9 @@ FORMS: dict[str, UriForm] = {
     "vpx": UriForm(
         driver="vpx", transports=("",), path_rule=_INVENTORY, bare="remote", example="vpx://host/datacenter"
     ),
-    "hyperv": UriForm(driver="hyperv", transports=("",), paths=("", "/"), bare="remote", example="hyperv://host"),
+    "hyperv": UriForm(
+        driver="hyperv", transports=("",), paths=("", "/"), bare="remote", port=5986, example="hyperv://host"
+    ),
     "xapi": UriForm(driver="xapi", transports=("",), paths=("", "/"), bare="remote", example="xapi://host"),
     "test": UriForm(driver="test", transports=("",), path_rule=_FILE, example="test:///default"),
     "docker": UriForm(
@@ -212,6 +216,12 @@ def _foreign() -> dict[str, UriForm]:
             if scheme not in FORMS and scheme not in found and _SCHEME.fullmatch(scheme) and form.driver == kind:
                 found[scheme] = form
     return found
+
+
+def usual_port(scheme: str) -> int:
+    """The port that a remote URI of this scheme without transport and port means."""
+    form = _form(scheme)
+    return form.port if form else 443
 
 
 # -- parts, for forms that ask for them one by one -------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid  # noqa: TC003 - pydantic reads the annotation
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -96,6 +97,7 @@ def _step_json(step: ProbeStep) -> dict[str, Any]:
         "evidence": step.evidence,
         "error": {"code": step.error_code} if step.error_code else None,
         "hint": step.hint or "",
+        "trust": dataclasses.asdict(step.trust) if step.trust else None,
         "seconds": round(step.seconds, 3),
     }
 

@@ -246,6 +246,14 @@ class ProbeError(Output):
     code: str = Field(examples=["auth_failed"])
 
 
+class TrustOut(Output):
+    """What the host showed, and one could believe: as `credentials` take it, once it was compared with what the host itself says."""
+
+    credential: Literal["verify", "host_key"]
+    value: str
+    compare: str = Field(description="The command that shows it on the host.")
+
+
 class ProbeStep(Output):
     """One step of the host doctor."""
 
@@ -254,6 +262,7 @@ class ProbeStep(Output):
     evidence: str
     error: ProbeError | None
     hint: str = Field(description="What mends it, with the command to paste.")
+    trust: TrustOut | None
     seconds: float
 
 

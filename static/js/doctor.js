@@ -66,7 +66,7 @@ function drawSteps(steps) {
 }
 
 const COMMAND =
-  /^(|.*?[:;] )((?:sudo|systemctl|apt|usermod|modprobe|journalctl|getent|ssh-keyscan|ping|ss|date) .+?)((?:, then |\.? Or |\.$).*)?$/s;
+  /^(|.*?[:;] )((?:sudo|systemctl|apt|usermod|modprobe|journalctl|getent|ssh-keyscan|ping|nc|ss|date|ls|tail|openssl|scp|virsh|xe|xe-toolstack-restart|command|docker|dockerd|podman|pkg|cloud-hypervisor|VBoxManage|winrm|service-control|\/etc\/init\.d\/hostd|Get-\w+|Install-\w+)(?: .+?)?)((?:, then |\.? Or |\.$).*)?$/s;
 
 /** A hint's sentences are text; the command in it, where there is one, can be copied. @param {any} step */
 function hint(step) {

@@ -10,10 +10,13 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import DESK, PHONE, live
 from tests.browser.test_pages import check
+from tests.drivers import servers
+from tests.drivers.servers import Authority
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Page
 
@@ -39,6 +42,14 @@ def nothing_left(product: Server) -> Iterator[None]:
             product.api("DELETE", f"/hosts/{host['id']}")
 
 
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[str]:
+    """Somebody with a certificate that nobody has signed; where it listens."""
+    pair = Authority().sign("stranger", "127.0.0.1", by_itself=True)
+    with servers.serving(servers.bound(), servers.tls(pair, tmp_path, greeting=b"no")) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
 def add_by_api(product: Server, lab: LabHosts) -> str:
     """The lab's host, online; its id."""
     keys = {"ca_certificate": "cacert", "certificate": "clientcert", "private_key": "clientkey"}
@@ -58,11 +69,11 @@ def test_a_second_machine_when_its_port_is_wrong_then_right_then_online_without_
     page.goto("/hosts/new")
     live(page)
     page.get_by_label("Name", exact=True).fill(NAME)
-    page.get_by_label("How to get there").select_option("tls")
+    page.get_by_role("radio", name="TLS with certificates").check()
     page.get_by_label("Address").fill(lab_hosts.address(HOST))
-    page.get_by_label("Port, if not the usual one").fill("1")
+    page.locator("#f-port").fill("1")
     for field, file in (("certificate", "clientcert"), ("private_key", "clientkey"), ("ca_certificate", "cacert")):
-        page.locator(f"[name={field}]:visible").fill((lab_hosts.pki / f"{file}.pem").read_text())
+        page.locator(f"[name={field}]").fill((lab_hosts.pki / f"{file}.pem").read_text())
     page.get_by_role("button", name="Test", exact=True).click()
     failed = page.locator("[data-steps] li.failed")
     expect(failed).to_contain_text("Port is open")
@@ -72,7 +83,7 @@ def test_a_second_machine_when_its_port_is_wrong_then_right_then_online_without_
     expect(page.locator("[data-countdown]")).to_contain_text("again in")
     check(page, "doctor-failed")
 
-    page.get_by_label("Port, if not the usual one").fill("")
+    page.locator("#f-port").fill("")
     page.get_by_role("button", name="Try now").click()
     expect(page.locator("[data-verdict]")).to_have_text("All is well", timeout=SLOW_MS)
     expect(page.locator("[data-steps] li.succeeded")).to_have_count(8)
@@ -85,6 +96,82 @@ def test_a_second_machine_when_its_port_is_wrong_then_right_then_online_without_
     expect(page.locator(".head .pill")).to_contain_text("Online", timeout=SLOW_MS)
     assert page.evaluate("window.notReloaded")
     assert [host["state"] for host in product.all("/hosts") if host["name"] == NAME] == ["online"]
+
+
+def test_the_form_when_used_by_keyboard_then_kind_way_and_uri_follow_and_a_bad_answer_is_named_at_its_field(
+    new_page: Callable[..., Page],
+) -> None:
+    page = new_page(provoked="422")
+    page.goto("/hosts/new")
+    live(page)
+    find = page.get_by_role("searchbox", name="Find a hypervisor")
+    find.fill("containers lx")
+    expect(page.locator(".pick:visible input[name=kind]")).to_have_count(1)
+    find.press("Enter")  # chooses what is left, and tests nothing
+    lxc = page.get_by_role("radio", name="LXC")
+    expect(lxc).to_be_checked()
+    expect(lxc).to_be_focused()
+    expect(page.locator("[data-proof]")).to_contain_text("tested on the hypervisor itself")
+    page.get_by_role("radio", name="SSH").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("radio", name="TLS with certificates")).to_be_focused()
+    expect(page.locator("#f-user")).to_have_count(0)
+    page.get_by_label("Address").fill("HV-7.example")
+    expect(page.locator("[data-uri-shown]")).to_have_text("lxc+tls://hv-7.example/system")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("HV-7")
+    page.get_by_label("Address").fill("hv?command=x")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#err-host")).to_contain_text("A host is a name of letters")
+    expect(page.get_by_label("Address")).to_be_focused()
+
+
+def test_a_strangers_certificate_when_shown_then_its_fingerprint_is_taken_by_one_click(
+    page: Page, stranger: str, product: Server
+) -> None:
+    host, port = stranger.rsplit(":", 1)
+    page.goto("/hosts/new")
+    live(page)
+    page.get_by_role("radio", name="Docker").check()
+    page.get_by_role("radio", name="TLS").check()
+    page.get_by_label("Address").fill(host)
+    page.locator("#f-port").fill(port)
+    page.get_by_role("button", name="Test", exact=True).click()
+    failed = page.locator("[data-steps] li.failed")
+    expect(failed).to_contain_text("TLS certificate", timeout=SLOW_MS)
+    shown = (failed.locator("code.print").text_content() or "").replace(":", "").lower()
+    assert len(shown) == 64
+    check(page, "doctor-stranger")
+    failed.get_by_role("button", name="Trust this fingerprint").click()
+    expect(page.get_by_label("SHA-256 fingerprint")).to_have_value(shown)
+    expect(page.get_by_label("SHA-256 fingerprint")).to_be_focused()
+    page.get_by_role("button", name="Test", exact=True).click()
+    # It is believed now; that it is no Docker is found out only after that.
+    expect(page.locator("[data-steps] li.succeeded", has_text="TLS certificate")).to_be_visible(timeout=SLOW_MS)
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_way_to_a_host_when_changed_then_secrets_are_not_shown_and_the_credentials_can_stay(
+    page: Page, product: Server, lab_hosts: LabHosts
+) -> None:
+    host = add_by_api(product, lab_hosts)
+    page.goto(f"/hosts/{host}")
+    live(page)
+    page.get_by_role("link", name="Change how to get there").click()
+    expect(page.get_by_role("radio", name="Leave them as they are")).to_be_checked()
+    expect(page.locator("[name=private_key]")).to_have_count(0)
+    page.get_by_role("button", name="Test", exact=True).click()
+    expect(page.locator("[data-verdict]")).to_have_text("All is well", timeout=SLOW_MS)
+    check(page, "host-change")
+    page.get_by_role("radio", name="Give new ones").check()
+    expect(page.locator("[name=private_key]")).to_have_value("")
+    page.get_by_role("radio", name="Leave them as they are").check()
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_url(f"**/hosts/{host}")
+    page.get_by_role("link", name="Add hypervisor").click()
+    page.get_by_role("radio", name="Test driver (simulated)").check()
+    page.get_by_role("button", name="Add hypervisor").click()
+    page.wait_for_url(f"**/hosts/{host}")
+    wait_until(lambda: len(product.get(f"/hosts/{host}")["hypervisors"]) == 2, 10, "there are two")
 
 
 @pytest.mark.usefixtures("nothing_left")
