@@ -9,6 +9,7 @@ import queue
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,13 +34,14 @@ from drivers.errors import (
     Unsupported,
     WrongState,
 )
-from drivers.types import Endpoint, GuestRef, GuestState
+from drivers.forms import compose
+from drivers.types import Endpoint, Feature, GuestRef, GuestState
+from drivers.uris import parse_uri
 from tests.drivers.servers import mute, serving
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from drivers.base import Session
 
@@ -489,3 +491,38 @@ def test_documents_read_missing_values_as_empty():
     assert not empty.flag("a")
     with pytest.raises(DriverError):
         Document([])
+
+
+# -- what is said of it ----------------------------------------------------------------------------------------------------
+def test_the_score_card_says_what_is_declared():
+    lines = (Path(engines.__file__).parent / "STATUS.md").read_text().splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    header, rows = table[0], table[2:]
+    assert header[1:] == ["docker", "podman"]
+    assert [row[0] for row in rows] == [str(feature) for feature in Feature]
+    for column, kind in enumerate(header[1:], start=1):
+        driver = registry.get(kind)
+        for row in rows:
+            assert (row[column] == "done") is (Feature(row[0]) in driver.features), (kind, row[0])
+            assert row[column] in {"done", "exempt", "todo"}
+
+
+@pytest.mark.parametrize("kind", ["docker", "podman"])
+def test_every_feature_is_declared_or_has_a_reason(kind):
+    driver = registry.get(kind)
+    assert driver.features.isdisjoint(driver.reasons)
+    assert driver.features | set(driver.reasons) == set(Feature)
+    assert all(reason.endswith(".") for reason in driver.reasons.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "way", "values", "uri"),
+    [
+        ("docker", "unix", {"socket": "/var/run/docker.sock"}, "docker+unix:///var/run/docker.sock"),
+        ("podman", "tls", {"host": "hv-1", "port": "2377"}, "podman+tcp://hv-1:2377"),
+        ("docker", "ssh", {"host": "2001:db8::1", "user": "virt"}, "docker+ssh://virt@[2001:db8::1]"),
+    ],
+)
+def test_each_way_makes_a_uri_of_its_own(kind, way, values, uri):
+    found = next(each for each in registry.get(kind).ways if each.name == way)
+    assert parse_uri(compose(found, values), data_dir=Path("/nonexistent")).text == uri

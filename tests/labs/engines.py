@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 import docker
 import pytest
 
-from drivers.types import Credentials, Endpoint
+from drivers import registry
+from drivers.types import Credentials, Endpoint, GuestRef
 from tests.drivers.servers import Authority, bound, serving
 from tests.labs.fixtures import require
 from tests.labs.local import LabError, run
@@ -32,6 +33,8 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from drivers.base import Session
 
 SCRIPT = Path(__file__).parent / "container-engine"
 IMAGE = "lab/busybox:1"
@@ -49,6 +52,7 @@ class Engine:
     kind: str
     directory: Path
     client: docker.DockerClient
+    process: subprocess.Popen[bytes]
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -70,6 +74,11 @@ class Engine:
         for row in self.client.api.containers(all=True):
             with contextlib.suppress(docker.errors.NotFound):
                 self.client.api.remove_container(row["Id"], force=True)
+
+    def kill(self) -> None:
+        """End it as a power cut does; its containers go with it."""
+        self.process.kill()
+        self.process.wait()
 
     @contextlib.contextmanager
     def over_tls(self, *, client_ca: str | None = None) -> Iterator[TlsFront]:
@@ -155,6 +164,21 @@ def fingerprint_of(certificate: str) -> str:
     return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))
 
 
+def ref_of(container: docker.models.containers.Container) -> GuestRef:
+    """How the driver calls it."""
+    return GuestRef(uuid=container.id, name=container.name)
+
+
+@contextlib.contextmanager
+def opened(endpoint: Endpoint) -> Iterator[Session]:
+    """A session of the driver's for the length of the block."""
+    session = registry.get(endpoint.driver).open(endpoint)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
 @contextlib.contextmanager
 def running(kind: str) -> Iterator[Engine]:
     """Start an engine. Raises LabError."""
@@ -167,9 +191,10 @@ def running(kind: str) -> Iterator[Engine]:
     try:
         _wait_ready(process, time.monotonic() + READY_SECONDS)
         client = docker.DockerClient(base_url=f"unix://{directory}/engine.sock", version="1.41", timeout=30)
-        engine = Engine(kind=kind, directory=directory, client=client)
+        engine = Engine(kind=kind, directory=directory, client=client, process=process)
         yield engine
-        engine.clear()
+        if process.poll() is None:
+            engine.clear()
         client.close()
     finally:
         process.kill()  # takes all that runs in its namespaces along
@@ -242,3 +267,10 @@ def docker_engine() -> Iterator[Engine]:
 def podman_engine() -> Iterator[Engine]:
     """Podman's service, up for the whole session."""
     yield from _engine("podman")
+
+
+@pytest.fixture(params=["docker", "podman"])
+def container_engine(request: pytest.FixtureRequest) -> Engine:
+    """Each of both."""
+    found: Engine = request.getfixturevalue(f"{request.param}_engine")
+    return found
