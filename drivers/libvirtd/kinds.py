@@ -30,6 +30,7 @@ from drivers.libvirtd.errors import translate
 from drivers.libvirtd.events import EventTap
 from drivers.libvirtd.guests import Profile
 from drivers.libvirtd.session import LibvirtSession
+from drivers.libvirtd.unprivileged import QemuSession
 from drivers.libvirtd.uri import prepared
 from drivers.types import Feature, GuestKind, Proof, Technique, VirtualizationType
 
@@ -252,6 +253,7 @@ class QemuDriver(LibvirtDriver):
     console_safe = libvirt.VIR_DOMAIN_CONSOLE_SAFE
     console_force = libvirt.VIR_DOMAIN_CONSOLE_FORCE
     nests = True
+    session_class = QemuSession
     proof = Proof.REAL
     ways = (
         *libvirt_ways("qemu"),
