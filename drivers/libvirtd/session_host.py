@@ -53,11 +53,12 @@ class HostFacet:
             version, library = connection.getVersion(), connection.getLibVersion()
             techniques = self._techniques(capabilities)
             cpu = capabilities.host_cpu
+            firmware = self._firmware()
             return HostInfo(
                 hostname=connection.getHostname(),
-                host_uuid=(capabilities.host_uuid or "").strip().lower(),
+                host_uuid=(capabilities.host_uuid or true_uuid(firmware)).strip().lower(),
                 cpu_count=node[2],
-                cpu_model=self._cpu_model(cpu),
+                cpu_model=self._cpu_model(cpu, firmware),
                 cpu_architecture=(cpu.arch if cpu else None) or node[0],
                 memory_total_bytes=total or node[1] * _MIB,
                 memory_free_bytes=free or 0,
@@ -122,21 +123,22 @@ class HostFacet:
                 found += [technique for technique in profile.techniques if technique not in found]
         return tuple(found)
 
-    def _cpu_model(self, cpu: HostCpu | None) -> str:
-        """What stands on the chip if the firmware tells, else libvirt's name for the nearest model it knows."""
+    def _firmware(self) -> SysInfo | None:
         try:
-            sold_as = SysInfo.parse(self._connection.getSysinfo(0)).processor_version
+            return SysInfo.parse(self._connection.getSysinfo(0))
         except (libvirt.libvirtError, InvalidDefinition):
-            sold_as = None  # no SMBIOS (measured: CONFIG_UNSUPPORTED in a small VM), or no dmidecode
+            return None  # no SMBIOS (measured: CONFIG_UNSUPPORTED in a small VM), or no dmidecode
+
+    def _cpu_model(self, cpu: HostCpu | None, firmware: SysInfo | None) -> str:
+        """What stands on the chip if the firmware tells, else libvirt's name for the nearest model it knows."""
+        sold_as = firmware.processor_version if firmware else None
         if sold_as and sold_as.strip():
             return sold_as.strip()
         if is_local(self.endpoint.uri) and self._driver.is_real:
             named = _own_cpu_name()
             if named:
                 return named
-        if cpu is None or (cpu.arch == "x86_64" and cpu.model in _SMALLER_CPUS):
-            return ""
-        return cpu.model or ""
+        return nearest_model(cpu)
 
     def _kernel(self, version: int) -> str:
         if self._driver.version_is_kernel:
@@ -174,6 +176,22 @@ class HostFacet:
 
 class _NotOffered(Exception):
     """The connection has not this function; the text is the reason."""
+
+
+def nearest_model(cpu: HostCpu | None) -> str:
+    """Libvirt's name for the host's CPU, "" where it cannot be true."""
+    if cpu is None or (cpu.arch == "x86_64" and cpu.model in _SMALLER_CPUS):
+        return ""
+    return cpu.model or ""
+
+
+def true_uuid(firmware: SysInfo | None) -> str:
+    """The machine's own UUID where libvirt's capabilities have none (libxl, measured): others take the host's from there.
+
+    Boards without one have the same digit everywhere, as libvirt itself knows.
+    """
+    found = (firmware.uuid if firmware else None) or ""
+    return found if len(set(found) - {"-"}) > 1 else ""
 
 
 def _own_cpu_name() -> str:

@@ -70,8 +70,10 @@ class XenSession(LibvirtSession):
         A reboot is a stop and a start here, and in between the guest reads as shut off (1 s with nothing, 45 s with a disk and
         a network card); but then a job is under way on it, whoever asked for the reboot (all measured).
         """
-        if (state, reason) == (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN) and _under_way(domain):
-            return GuestState.SHUTTING_DOWN, CHANGING
+        if (state, reason) == (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN):
+            if domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+                return GuestState.SHUTTING_DOWN, CHANGING
+            state, reason = domain.state(0)  # the job may have ended between the two questions, and the guest run again
         return super()._observed(domain, state, reason)
 
 
@@ -83,10 +85,6 @@ def _of_the_awake(verb: Callable[[libvirt.virDomain], object]) -> Callable[[libv
         return verb(domain)
 
     return checked
-
-
-def _under_way(domain: libvirt.virDomain) -> bool:
-    return domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE
 
 
 class XenDriver(LibvirtDriver):

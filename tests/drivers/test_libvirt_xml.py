@@ -9,6 +9,7 @@ from lxml import etree
 
 from drivers.errors import InvalidDefinition
 from drivers.libvirtd.guests import read_definition, read_live
+from drivers.libvirtd.session_host import nearest_model, true_uuid
 from drivers.libvirtd.xml import capabilities, devices, domain, metadata
 from drivers.libvirtd.xml.capabilities import Capabilities, CpuFeature, DomainCapabilities, SysInfo
 from drivers.libvirtd.xml.devices import Disk, Filesystem, Graphics, Interface
@@ -260,6 +261,24 @@ def test_capabilities_are_read():
         SysInfo.parse("<sysinfo><processor><entry name='version'>Z80</entry></processor></sysinfo>").processor_version
         == "Z80"
     )
+
+
+def test_a_machines_own_uuid_stands_in_for_the_hosts():
+    def found(uuid: str) -> str:
+        return true_uuid(SysInfo.parse(f"<sysinfo><system><entry name='uuid'>{uuid}</entry></system></sysinfo>"))
+
+    assert found("8e2f5f52-7e2b-4a5e-9d11-78656e6c6162") == "8e2f5f52-7e2b-4a5e-9d11-78656e6c6162"
+    assert found("ffffffff-ffff-ffff-ffff-ffffffffffff") == true_uuid(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("arch", "model", "expected"),
+    [("x86_64", "EPYC", "EPYC"), ("x86_64", "pentium", ""), ("i686", "pentium", "pentium"), ("aarch64", "", "")],
+)
+def test_a_cpu_model_that_cannot_be_true_is_not_told(arch, model, expected):
+    text = f"<capabilities><host><cpu><arch>{arch}</arch><model>{model}</model></cpu></host></capabilities>"
+    assert nearest_model(Capabilities.parse(text).host_cpu) == expected
+    assert nearest_model(None) == ""
 
 
 def test_containers_have_directories_where_machines_have_disks():

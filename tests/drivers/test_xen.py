@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import queue
+import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from drivers import registry
-from drivers.types import Endpoint, GuestRef
-from tests.drivers.conformance import Conformance, Lab, ask
+from drivers.errors import AuthFailed, DriverError, NotFound, Unreachable, WrongState
+from drivers.libvirtd.xen import DOMAIN_0
+from drivers.types import Credentials, Endpoint, Feature, GuestRef, GuestState, Technique, VirtualizationType
+from tests import scorecard
+from tests.drivers import servers
+from tests.drivers.conformance import VERBS, Conformance, Lab, News, ask, read_until
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from drivers.base import Session
+    from tests.labs.xen import XenHost
 
 pytestmark = [pytest.mark.lab]
 
@@ -44,6 +56,7 @@ def xen(xen_host, session, make) -> Lab:
         make=make,
         make_shell=make,
         make_screen=lambda: make("pv", "--vnc", str(xen_host.vnc_port)),
+        while_rebooting=frozenset({GuestState.RUNNING, GuestState.SHUTTING_DOWN}),
     )
 
 
@@ -68,3 +81,187 @@ class TestXen(Conformance):
     @pytest.fixture
     def lab(self, request: pytest.FixtureRequest, xen: Lab) -> Lab:
         return BootedLab(**vars(xen)) if "managed_save" in request.node.name else xen
+
+    def test_screen_as_rfb_and_as_picture(self, lab: Lab, xen_host: XenHost, tmp_path: Path) -> None:
+        super().test_screen_as_rfb_and_as_picture(lab)
+        [guest] = [info for info in lab.session.guests() if "vnc" in info.consoles]
+        with xen_host.local_socket(tmp_path / "sock") as uri:  # here it is dialled too: libxl hands no descriptor out
+            session = lab.driver.open(Endpoint(driver="xen", uri=uri))
+            console = session.open_console(guest.ref, "vnc")
+            assert read_until(console, b"\n", 10).startswith(b"RFB 003.")
+            console.close()
+            session.close()
+
+
+# -- what a Xen host is ----------------------------------------------------------------------------------------------
+def test_the_host_is_told_as_it_is(session):
+    info = session.host_info()
+    assert (info.hostname, info.cpu_count, info.cpu_architecture) == ("xen-lab", 1, "x86_64")
+    assert info.cpu_model == "Emulated Xen Host CPU"  # by SMBIOS; libvirt's own guess is `pentium`
+    assert info.hypervisor_version.startswith("Xen 4.")
+    assert info.host_uuid == "8e2f5f52-7e2b-4a5e-9d11-78656e6c6162"
+    assert info.virtualization_type is VirtualizationType.BARE_METAL
+    assert set(info.techniques) == {
+        Technique.PARAVIRTUALIZATION,
+        Technique.HARDWARE_ASSISTED,
+        Technique.FULL_VIRTUALIZATION,
+    }
+
+
+def test_domain_0_is_the_host_and_no_guest(session):
+    host = GuestRef(uuid=DOMAIN_0, name="Domain-0")
+    assert DOMAIN_0 not in {info.uuid for info in session.guests()}
+    assert DOMAIN_0 not in {each.uuid for each in session.stats()}
+    assert session.guest_or_none(host) is None
+    for feature in registry.get("xen").features & VERBS.keys() - {Feature.DEFINE, Feature.EVENTS}:
+        with pytest.raises(NotFound):
+            VERBS[feature](session, host)
+
+
+def test_the_hosts_processor_time_is_that_of_its_domains_and_never_falls(xen, session):
+    ref = xen.started()
+    first = session.host_stats()
+    assert first.cpu_busy_seconds > 1.0
+    assert first.memory_total_bytes > first.memory_free_bytes > 0
+    later = wait_until(lambda: (now := session.host_stats()).cpu_busy_seconds > first.cpu_busy_seconds and now, 10)
+    session.force_off(ref)
+    assert session.host_stats().cpu_busy_seconds >= later.cpu_busy_seconds
+
+
+def test_the_kinds_of_guests_are_told_apart(make, session, xen_host, xen_guests):
+    hvm = xen_host.xml("pvh").replace("machine='xenpvh'>xenpvh", "machine='xenfv'>hvm")
+    hvm = re.sub(
+        "<kernel>.*</cmdline>", "<loader type='rom'>/usr/lib/xen-4.17/boot/hvmloader</loader>", hvm, flags=re.DOTALL
+    )
+    defined = session.define(hvm)
+    xen_guests.append(defined.uuid)
+    found = {info.uuid: info for info in session.guests()}
+    for uuid, techniques in (
+        (make("pv").uuid, (Technique.PARAVIRTUALIZATION,)),
+        (make("pvh").uuid, (Technique.PARAVIRTUALIZATION, Technique.HARDWARE_ASSISTED)),
+        (defined.uuid, (Technique.FULL_VIRTUALIZATION, Technique.HARDWARE_ASSISTED)),
+    ):
+        info = found.get(uuid) or session.guest(GuestRef(uuid=uuid))
+        assert (info.virtualization_type, info.techniques) == (VirtualizationType.BARE_METAL, techniques)
+        assert info.domain_type == "xen"
+
+
+# -- life ------------------------------------------------------------------------------------------------------------
+def test_a_pvh_guest_lives_and_a_paused_one_is_not_asked(make, session):
+    ref = make("pvh")
+    session.start(ref)
+    console = session.open_console(ref, "serial")
+    read_until(console, b"GUEST-READY xen PVH", 60)
+    session.suspend(ref)
+    began = time.monotonic()
+    for verb in (session.shutdown, session.reboot, session.managed_save):
+        with pytest.raises(WrongState, match="paused"):
+            verb(ref)
+    assert time.monotonic() - began < 10  # libxl would wait a minute for each
+    session.resume(ref)
+    session.shutdown(ref)
+    wait_until(lambda: session.guest_state(ref) == (GuestState.SHUTOFF, "shutdown"), 30)
+    wait_until(lambda: console.read(timeout_seconds=1.0) == b"", 30, "end of the console")
+    console.close()
+
+
+def test_a_reboot_from_inside_is_never_taken_for_the_end(xen, session):
+    ref = booted(session, xen.started())
+    heard = queue.SimpleQueue()
+    session.subscribe(heard.put)
+    console = session.open_console(ref, "serial")
+    console.write(b"reboot -f\n")
+    seen, reasons = [], []
+
+    def back() -> bool:
+        seen.append(session.guest_state(ref))
+        while not heard.empty():
+            event = heard.get()
+            reasons.extend([event.reason] if event.uuid == ref.uuid else [])
+        return "started/booted" in reasons and any(reason.startswith("stopped/") for reason in reasons)
+
+    wait_until(back, 60, "started again")  # the stop is told after the start
+    console.close()
+    assert {state for state, _ in seen} <= {GuestState.RUNNING, GuestState.SHUTTING_DOWN}
+    assert session.guest_state(ref)[0] is GuestState.RUNNING
+
+
+def test_a_guest_that_is_destroyed_while_one_types_ends_its_console_quietly(xen, session):
+    ref = xen.started()
+    console = session.open_console(ref, "serial")
+    console.write(b"x\n" * 2000)
+    session.force_off(ref)
+
+    def over() -> bool:
+        return console.read(timeout_seconds=1.0) == b""
+
+    wait_until(over, 30, "end of the console")
+    began = time.process_time()
+    assert console.read(timeout_seconds=0.5) == b""
+    assert time.process_time() - began < 0.4  # its stream does not call for ever
+    console.close()
+
+
+def test_disk_and_network_are_counted(make, session):
+    ref = make("pv", "--disk", "/dev/loop0", "--net", "xenbr0")
+    session.start(ref)
+    console = session.open_console(ref, "serial")
+    ask(console, b"ip addr add 10.77.0.5/24 dev eth0; ip link set eth0 up; echo up-$((6*7))", b"up-42")
+    ask(
+        console,
+        b"ping -c 1 10.77.0.1 >/dev/null && dd if=/dev/xvda of=/dev/null bs=64k && echo done-$((6*7))",
+        b"done-42",
+    )
+    console.close()
+    counters = next(each for each in session.stats() if each.uuid == ref.uuid)
+    assert counters.disk_read_bytes >= 8 << 20
+    assert counters.network_transmit_bytes > 0
+    assert counters.network_receive_bytes > 0
+    assert session.guest(ref).disks[0].source == "/dev/loop0"
+    scorecard.works("xen", Feature.METRICS_DISK, Feature.METRICS_NETWORK)
+
+
+# -- the ways there --------------------------------------------------------------------------------------------------
+def test_over_tls_with_certificates(xen, xen_host):
+    credentials = Credentials(
+        ca_certificate=xen_host.key("cacert.pem"),
+        certificate=xen_host.key("clientcert.pem"),
+        private_key=xen_host.key("clientkey.pem"),
+    )
+    endpoint = Endpoint(driver="xen", uri=xen_host.uri("tls"), credentials=credentials)
+    other = xen.driver.open(endpoint)
+    try:
+        ref = xen.make()
+        news = News(other)
+        other.start(ref)
+        news.expect(ref, "started")
+        other.open_console(ref, "serial").close()
+    finally:
+        other.close()
+    stranger = dataclasses.replace(credentials, ca_certificate=servers.Authority().pem)
+    with pytest.raises(AuthFailed, match="ertificate"):
+        xen.driver.open(dataclasses.replace(endpoint, credentials=stranger))
+
+
+def test_over_ssh_with_a_key_and_a_host_key(xen, xen_host):
+    credentials = Credentials(
+        username="root", private_key=xen_host.key("id_ed25519"), host_key=xen_host.key("ssh_host_key.pub")
+    )
+    endpoint = Endpoint(driver="xen", uri=xen_host.uri("ssh"), credentials=credentials)
+    other = xen.driver.open(endpoint)
+    try:
+        ref = xen.make()
+        assert other.guest(ref).state is GuestState.SHUTOFF
+    finally:
+        other.close()
+    key = servers.Authority().sign("nobody").key  # a key that nobody let in
+    for wrong in ({"host_key": "ssh-ed25519 " + "A" * 68}, {"private_key": key}):
+        with pytest.raises(DriverError):
+            xen.driver.open(dataclasses.replace(endpoint, credentials=dataclasses.replace(credentials, **wrong)))
+
+
+def test_a_daemon_without_the_driver_says_so(xen_host):
+    uri = xen_host.uri().replace("xen+", "qemu+")
+    with pytest.raises(Unreachable) as refusal:
+        registry.get("qemu").open(Endpoint(driver="qemu", uri=uri))
+    assert "no connection driver" in refusal.value.context["libvirt_message"]

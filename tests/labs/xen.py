@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import socket
 import tempfile
+import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.labs.fixtures import require
-from tests.labs.local import HERE, LABS_DIR, run, unique_name, virsh
+from tests.labs.local import HERE, LABS_DIR, LabError, run, unique_name, virsh
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 SCRIPT = HERE / "xen-host"
 PORTS = ("TCP", "TLS", "SSH", "VNC")
@@ -69,12 +70,39 @@ class XenHost:
         """What another client, `virsh`, is told."""
         return virsh(self.uri(), *words, timeout=timeout)
 
-    def forget(self, guest: str) -> None:
-        """End and undefine a guest, whatever state it is in; one that is gone is fine."""
-        if guest in self.virsh("list", "--uuid").split():
-            self.virsh("destroy", guest)
-        if guest in self.virsh("list", "--all", "--uuid").split():
-            self.virsh("undefine", guest, "--managed-save")
+    def forget(self, guests: Iterable[str]) -> None:
+        """End and undefine guests, whatever state they are in; those that are gone are fine."""
+        words = [f"destroy {guest}; undefine {guest} --managed-save;" for guest in guests]
+        if words and set(guests) & set(self.virsh(" ".join([*words, "list --all --uuid"])).split()):
+            raise LabError(f"guests were left behind: {guests}")
+
+    @contextlib.contextmanager
+    def local_socket(self, path: Path) -> Iterator[str]:
+        """Its libvirtd behind a socket of this machine, as if we were in dom0: the URI."""
+        with contextlib.ExitStack() as ends, socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+
+            def accept() -> None:
+                with contextlib.suppress(OSError):  # the listener is shut
+                    while True:
+                        near = ends.enter_context(listener.accept()[0])
+                        far = ends.enter_context(socket.create_connection(("127.0.0.1", self.port("tcp"))))
+                        for pair in ((near, far), (far, near)):
+                            threading.Thread(target=_pump, args=pair, daemon=True).start()
+
+            accepting = threading.Thread(target=accept, daemon=True)
+            accepting.start()
+            yield f"xen+unix:///system?socket={path}"
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join(5)
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
 
 
 @contextlib.contextmanager
@@ -103,5 +131,4 @@ def xen_guests(xen_host: XenHost) -> Iterator[list[str]]:
     """UUIDs of guests; those that are put here are gone after the test."""
     made: list[str] = []
     yield made
-    for guest in made:
-        xen_host.forget(guest)
+    xen_host.forget(made)

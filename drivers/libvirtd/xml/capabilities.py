@@ -60,3 +60,4 @@ class SysInfo(Element):
     processor_version = Text("processor/entry[@name='version']", str)
     manufacturer = Text("system/entry[@name='manufacturer']", str)
     product = Text("system/entry[@name='product']", str)
+    uuid = Text("system/entry[@name='uuid']", str)
