@@ -87,7 +87,7 @@ def translate(host: str) -> Iterator[None]:
         raise malformed(f"no XML ({error})") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise _network(error, host) from error
-    except (WinRMError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
+    except (WinRMError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error) as error:
         raise malformed(_short(str(error))) from error
 
 

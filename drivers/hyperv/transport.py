@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import requests
 from pypsrp.negotiate import HTTPNegotiateAuth
@@ -68,26 +69,34 @@ def bounded_context(credentials: Credentials | None) -> ssl.SSLContext:
     return context
 
 
-class _Connection(HTTPSConnection):
-    def connect(self) -> None:
-        super().connect()
-        self.is_verified = True  # by the context, as the credentials want it: no warning to a log with each request
-
-
-class _Pool(HTTPSConnectionPool):
-    ConnectionCls = _Connection
-
-
 class _Adapter(HTTPAdapter):
     """One connection (NTLM signs in connections, not requests), trusted as the context says and nothing else."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
+        self._opened: WeakSet[HTTPSConnection] = WeakSet()
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002 - requests' own signature
         super().init_poolmanager(connections, maxsize, block, ssl_context=self._context, **options)
-        self.poolmanager.pool_classes_by_scheme = {"https": _Pool}
+        opened = self._opened
+
+        class Connection(HTTPSConnection):
+            def connect(self) -> None:
+                opened.add(self)
+                super().connect()
+                self.is_verified = True  # by the context, as the credentials want it: no warning with each request
+
+        class Pool(HTTPSConnectionPool):
+            ConnectionCls = Connection
+
+        self.poolmanager.pool_classes_by_scheme = {"https": Pool}
+
+    def close(self) -> None:
+        """Also what is not in the pool: pypsrp drops a connection on the floor when NTLM fails half-way."""
+        super().close()
+        for connection in list(self._opened):
+            connection.close()
 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import struct
 import threading
 import time
-import zlib
-from pathlib import Path
 
 import pytest
 
@@ -27,16 +26,12 @@ from drivers.errors import (
 )
 from drivers.hyperv import errors, transport, wire
 from drivers.hyperv import session as session_module
-from drivers.hyperv.picture import pixels_of, png
-from drivers.hyperv.states import PAUSED, SAVED, STATES, state_of
-from drivers.hyperv.wire import guid, quoted, select
 from drivers.types import Credentials, Endpoint, Feature, GuestRef, GuestState
 from tests.drivers.conformance import Conformance, Lab, wait_state
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.lab]
 
-ROOT = Path(__file__).resolve().parents[2]
 NUMBERS = itertools.count(1)
 
 
@@ -139,13 +134,6 @@ def test_paused_and_saved_have_two_numbers_each(hyperv_hosts, numbers):
     session.discard_managed_save(ref)
     assert session.guest_state(ref) == (GuestState.SHUTOFF, "")
     session.close()
-
-
-def test_every_state_of_the_table_is_told_and_others_are_unknown():
-    assert state_of(2) == (GuestState.RUNNING, "")
-    assert all(STATES[number][0] is GuestState.SHUTOFF for number in SAVED)
-    assert all(STATES[number][0] is GuestState.PAUSED for number in PAUSED)
-    assert state_of(None)[0] is state_of(0)[0] is state_of(65535)[0] is GuestState.UNKNOWN
 
 
 def test_a_thousand_guests_cost_as_many_questions_as_one(hyperv_hosts):
@@ -327,13 +315,6 @@ def test_what_is_no_guid_is_never_sent(hyperv_host, session, uuid):
     assert hyperv_host.tell("counts") == {}
 
 
-def test_texts_are_quoted_for_wql():
-    assert quoted("a'b\\c") == "'a\\'b\\\\c'"
-    assert select("Name", "X", Name="' OR ''='") == "SELECT Name FROM X WHERE Name = '\\' OR \\'\\'=\\''"
-    assert guid("0b3cf0f5-0000-0000-0000-000000000001") == "0B3CF0F5-0000-0000-0000-000000000001"
-    assert guid("0b3cf0f5000000000000000000000001") is None
-
-
 # -- who is on the other side ------------------------------------------------------------------------------------------------
 def test_the_right_pin_is_believed_without_an_authority(hyperv_host):
     pin = ":".join(hyperv_host.fingerprint[place : place + 2] for place in range(0, 64, 2)).upper()
@@ -377,6 +358,16 @@ def test_ntlm_signs_in_where_it_is_offered(hyperv_hosts, auth, username):
     session.start(ref)
     assert session.guest_state(ref)[0] is GuestState.RUNNING
     session.close()
+
+
+def test_a_spoilt_challenge_is_a_driver_error(hyperv_hosts):
+    host = hyperv_hosts("--auth", "negotiate")
+    for seed in range(1, 16):
+        host.tell("damage", seed=seed)
+        with contextlib.suppress(DriverError):  # what is not looked at may be spoilt
+            opened(host.endpoint()).close()
+    host.tell("damage", seed=0)
+    opened(host.endpoint()).close()
 
 
 def test_the_port_without_tls_is_refused_with_the_reason():
@@ -563,7 +554,7 @@ def test_close_tells_nobody_and_wakes_who_waits_for_a_job(hyperv_host, session, 
 
 
 def test_many_threads_share_a_session(session, make):
-    refs = [make() for _ in range(8)]
+    refs = [make() for _ in range(5)]
     failed = []
 
     def life(ref: GuestRef) -> None:
@@ -580,38 +571,3 @@ def test_many_threads_share_a_session(session, make):
     for thread in threads:
         thread.join(60)
     assert failed == []
-
-
-# -- small things ------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("code", "text", "error"),
-    [
-        (5, "Access is denied.", Denied),
-        (2150858793, "timed out", Timeout),
-        (2150858752, "", NotFound),
-        (2150859002, "The WMI service returned an 'access denied' error. 0x80041003", Denied),
-        (2150859002, "namespace (0x8004100E)", Unsupported),
-        ("wsman:Whatever", "new", DriverError),
-        (None, None, DriverError),
-    ],
-)
-def test_faults_become_errors(code, text, error):
-    assert type(errors.fault(code, text, None)) is error
-
-
-def test_a_picture_keeps_its_colours():
-    raw = struct.pack("<4H", 0xF800, 0x07E0, 0x001F, 0xFFFF)
-    picture = png(raw, 2, 2)
-    data = picture[picture.index(b"IDAT") + 4 : picture.index(b"IEND") - 8]
-    assert zlib.decompress(data) == b"\0\xff\0\0\0\xff\0" + b"\0\0\0\xff\xff\xff\xff"
-    assert pixels_of(["1", "2", "255"]) == b"\x01\x02\xff"
-
-
-def test_the_score_card_says_what_is_declared():
-    lines = (ROOT / "drivers/hyperv/STATUS.md").read_text().splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")][2:]
-    assert [row[0] for row in rows] == [str(feature) for feature in Feature]
-    driver = registry.get("hyperv")
-    for name, word in rows:
-        assert (word == "done") is (Feature(name) in driver.features), name
-        assert word in {"done", "exempt", "todo"}

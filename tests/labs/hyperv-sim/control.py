@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import random
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ class Control:
     def __init__(self, service: Service) -> None:
         self.service, self.world = service, service.world
         self.lies, self.counts, self.released = [], collections.Counter(), threading.Event()
+        self.spoiler = None
 
     def do(self, command: dict):
         return getattr(self, f"do_{command.pop('do')}")(**command) or {}
@@ -80,6 +82,16 @@ class Control:
         """Messages since the last time, by action."""
         counted, self.counts = dict(self.counts), collections.Counter()
         return counted
+
+    def do_damage(self, seed: int) -> None:
+        """Spoil the challenges of NTLM: bytes changed, cut out or put in, differently with each seed; 0: no more."""
+        self.spoiler = random.Random(seed) if seed else None
+
+    def damage(self, challenge: bytes) -> bytes:
+        if self.spoiler is None:
+            return challenge
+        place, length = self.spoiler.randrange(len(challenge)), self.spoiler.randrange(12)
+        return challenge[:place] + self.spoiler.randbytes(self.spoiler.randrange(12)) + challenge[place + length :]
 
     def lie_for(self, action: str) -> dict | None:
         for lie in self.lies:

@@ -105,7 +105,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.signed_in = True
             self.last_token = f"Negotiate {base64.b64encode(answer or b'').decode()}"
             return True
-        self.reply(401, b"", WWW_Authenticate=[f"Negotiate {base64.b64encode(answer or b'').decode()}"])
+        challenge = self.control.damage(answer or b"")
+        self.reply(401, b"", WWW_Authenticate=[f"Negotiate {base64.b64encode(challenge).decode()}"])
         return False
 
     def lie(self, lie: dict, status: int, body: bytes) -> None:
