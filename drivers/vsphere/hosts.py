@@ -80,7 +80,7 @@ def machine(found: Found) -> Machine:
 def host_info(machines: Sequence[Machine], about: Any, *, is_vcenter: bool, address: str, library: str) -> HostInfo:
     """One machine, or the sums of all that vCenter is connected with.
 
-    `address` names a vCenter: it does not tell its own name to everybody.
+    `address` names a vCenter, and a host that does not say its name.
     """
     here = [each for each in machines if each.connected]
     nests = [each.nests for each in here]

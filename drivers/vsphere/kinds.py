@@ -14,7 +14,7 @@ from drivers.types import Feature, Proof
 from drivers.vsphere.collector import retrieve, through_view
 from drivers.vsphere.errors import translate
 from drivers.vsphere.session import VsphereSession
-from drivers.vsphere.values import text
+from drivers.vsphere.values import items, text
 from drivers.vsphere.wire import Target, Wire
 
 if TYPE_CHECKING:
@@ -118,6 +118,10 @@ class VsphereDriver(Driver):
         """Whose guests these are."""
         return wire.service("rootFolder")
 
+    def server_name(self, wire: Wire) -> str:
+        """What the server calls itself, where that is not its only host's name; "" where it does not say."""
+        return ""
+
 
 class EsxDriver(VsphereDriver):
     """One ESXi host that is spoken to itself."""
@@ -178,6 +182,14 @@ class VCenterDriver(VsphereDriver):
         if not seen_datacenter:
             raise self._nothing_there(wire, names[-1])
         return at
+
+    def server_name(self, wire: Wire) -> str:
+        """The name that vCenter's settings give it, if the account may read them."""
+        try:
+            options = wire.service("setting").QueryOptions("VirtualCenter.InstanceName")
+        except (vim.fault.InvalidName, vim.fault.NoPermission):
+            return ""
+        return next((text(getattr(each, "value", None)) for each in items(options)), "")
 
     def _nothing_there(self, wire: Wire, name: str) -> NotFound:
         """The refusal names the datacenters that there are."""

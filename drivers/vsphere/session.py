@@ -75,6 +75,7 @@ class VsphereSession(Session):
         self._meter = BusyMeter()
         wire.renewed = self._views.clear
         with translate():
+            self._address = driver.server_name(wire) or wire.target.host
             self._machines = self._read_machines()
             self._support = self._probe()
         self._tap = EventTap(connect=connect, look=self._look, name_of=self._name_of, lost=self._lose)
@@ -88,7 +89,7 @@ class VsphereSession(Session):
             self._machines,
             self._wire.content.about,
             is_vcenter=self._driver.is_vcenter,
-            address=self._wire.target.host,
+            address=self._address,
             library=LIBRARY,
         )
 

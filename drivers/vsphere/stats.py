@@ -9,13 +9,14 @@ A machine that has no samples yet has counters that stand at 0; what it lived be
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pyVmomi import vim
+from pyVmomi import vim, vmodl
 
 from drivers.types import GuestStats
 from drivers.vsphere.collector import of_objects, retrieve
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from drivers.vsphere.wire import Wire
+
+log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 20
 DELAY_SECONDS = 30.0
@@ -148,7 +151,14 @@ class Recorder:
                 query.QuerySpec(entity=each.object, metricId=metrics, intervalId=INTERVAL_SECONDS, maxSample=samples)
                 for each in running[start : start + CHUNK]
             ]
-            for answer in items(manager.QueryPerf(specs)):
+            try:
+                answers = items(manager.QueryPerf(specs))
+            except (vmodl.fault.InvalidArgument, vmodl.fault.NotSupported, vim.fault.NoPermission) as error:
+                # Some counter is not known there, or not ours to read: from now on what quick statistics tell.
+                log.warning("no performance samples", extra={"fault": type(error).__name__})
+                self._ids = {}
+                return
+            for answer in answers:
                 if isinstance(answer, query.EntityMetric) and answer.entity is not None:
                     self._play(self._tapes.setdefault(moid(answer.entity), Tape()), answer, names)
         self._asked = now

@@ -132,7 +132,7 @@ def test_a_datacenter_shows_its_own_guests_and_a_cluster_the_clusters(vcenter):
         assert elsewhere.guest_or_none(ref) is None
         assert cluster.guest_or_none(ref) is None  # it lives on the lone host DC0_H0
         assert (here.host_info().cpu_count, cluster.host_info().cpu_count) == (8, 6)
-        assert here.host_info().hostname == "127.0.0.1"
+        assert here.host_info().hostname == "vcenter.lab"
     finally:
         for each in (here, elsewhere, cluster):
             each.close()

@@ -177,6 +177,20 @@ def test_verbs_raise_nothing_but_our_errors(liar, session, ref, method, name):
         session.guest(GuestRef(uuid="50000000-0000-0000-0000-000000000001"))
 
 
+def test_where_samples_are_refused_quick_statistics_count(liar, session, ref):
+    session.start(ref)
+    detail = b'<detail><InvalidArgumentFault xmlns="urn:vim25"/></detail>'
+    liar.on(
+        "QueryPerf", saying(ENVELOPE % (b"<soapenv:Fault><faultcode>x</faultcode>%s</soapenv:Fault>" % detail), 500)
+    )
+    for _ in range(2):
+        found = next(each for each in session.stats() if each.uuid == ref.uuid)
+        assert found.cpu_time_seconds is not None
+        assert found.memory_bytes is not None
+        assert found.disk_read_bytes is None
+    assert liar.asked.count("QueryPerf") == 1
+
+
 def test_an_answer_without_end_stops_at_the_limit(liar, session, monkeypatch):
     monkeypatch.setattr(wire, "ANSWER_BYTES", 1 << 20)
     liar.on(READ, saying(b" " * (2 << 20)))

@@ -13,7 +13,7 @@ from pyVmomi import vim, vmodl
 
 from drivers import errors, registry
 from drivers.types import Feature, GuestState
-from drivers.vsphere import guests, stats
+from drivers.vsphere import collector, guests, stats
 from drivers.vsphere.collector import Found
 from drivers.vsphere.errors import Garbled, driver_error, translate
 
@@ -125,6 +125,32 @@ def test_a_machine_of_which_nothing_sensible_is_told_is_still_a_guest():
     assert (info.name, info.vcpus, info.memory_bytes, info.disks) == (INSTANCE, 1, 0, ())
 
 
+class Pages:
+    """A property collector of three pages."""
+
+    generation = 1
+
+    def service(self, _name):
+        return self
+
+    def _page(self, number: int, token: str | None):
+        query = vmodl.query.PropertyCollector
+        machine = vim.VirtualMachine(f"vm-{number}")
+        name = vmodl.DynamicProperty(name="name", val=f"guest {number}")
+        return query.RetrieveResult(token=token, objects=[query.ObjectContent(obj=machine, propSet=[name])])
+
+    def RetrievePropertiesEx(self, _specs, options):  # noqa: N802 - the API's names
+        assert options.maxObjects == collector.PAGE
+        return self._page(1, "second")
+
+    def ContinueRetrievePropertiesEx(self, token):  # noqa: N802
+        return self._page(2, "third") if token == "second" else self._page(3, None)
+
+
+def test_a_list_of_several_pages_is_read_to_its_end():
+    assert [each.get("name") for each in collector.retrieve(Pages())] == ["guest 1", "guest 2", "guest 3"]
+
+
 # -- counters ----------------------------------------------------------------------------------------------------------
 def tape_of(*samples: tuple[float, float]) -> stats.Tape:
     tape = stats.Tape()
@@ -187,6 +213,16 @@ def test_samples_are_summed_over_instances_in_base_units():
 def test_a_busy_meter_adds_up_what_was_said_last():
     meter = stats.BusyMeter()
     assert [meter.read(2.0, 10.0), meter.read(1.0, 15.0), meter.read(0.0, 16.0)] == [0.0, 5.0, 5.0]
+
+
+def test_the_load_that_is_said_counts_where_there_are_no_samples():
+    recorder = stats.Recorder()
+    running = stats.Running(
+        object=None, moid="vm-1", uuid=INSTANCE, vcpus=2, memory_bytes=7, cpu_mhz=1000, core_mhz=2000
+    )
+    readings = [recorder._stats(running, now) for now in (10.0, 12.0, 14.0)]
+    assert [each.cpu_time_seconds for each in readings] == [0.0, 1.0, 2.0]
+    assert (readings[0].memory_bytes, readings[0].disk_read_bytes) == (7, None)
 
 
 # -- papers ------------------------------------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ func LabFinish(address string) {
 	host, port, _ := net.SplitHostPort(address)
 	number, _ := strconv.Atoi(port)
 	labHost, labPort = host, int32(number)
+	if name := Map.OptionManager().find("VirtualCenter.InstanceName"); name != nil {
+		name.Value = "vcenter.lab"
+	}
 	for _, e := range Map.All("HostSystem") {
 		h := e.(*HostSystem)
 		nested := true
