@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -9,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import docker
+import requests
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 
 from drivers.dockerd import errors
@@ -30,6 +32,8 @@ STATS_SECONDS = 4.0
 OLDEST_API = (1, 41)
 """Docker 20.10, Podman 3: the first that tell one set of counters without waiting a second for a second one."""
 _HEAD_BYTES_MAX = 64 * 1024
+_ASKING_SECONDS = 2.0
+_A_DAY = 24 * 60 * 60
 _LIBPOD = "v4.0.0/libpod"
 
 
@@ -117,6 +121,13 @@ class Engine:
         except NotFound:
             return False
         return True
+
+    def begin_stop(self, uuid: str) -> None:
+        """Ask a container to stop and do not wait for it: Podman goes on when nobody listens any more (measured)."""
+        with errors.translate():
+            url = f"{self._client.base_url}/v{self.api_version}/containers/{uuid}/stop"
+            with contextlib.suppress(requests.Timeout):
+                self._client.post(url, params={"t": str(_A_DAY)}, timeout=_ASKING_SECONDS)
 
     def events(self) -> Response:
         """The stream of container events, from now on; it ends when the engine does, or by `close`."""

@@ -133,12 +133,16 @@ class DockerSession(Session):
         self._do(lambda client: client.start(ref.uuid))
 
     def shutdown(self, ref: GuestRef) -> None:
-        """The signal that the image asks to be stopped by. `stop` would wait and then kill: that is what `force_off` is for.
+        """The signal that the image asks to be stopped by, and no kill after it: that is what `force_off` is for.
 
-        By this signal Docker knows that the restart policy must not bring the container back.
+        By this signal Docker knows that its restart policy must not bring the container back. Podman does not (measured); it
+        knows by `stop`, which is told to wait a day before it kills.
         """
-        found = self._must_be(ref, GuestState.RUNNING)
-        self._do(lambda client: client.kill(ref.uuid, stop_signal(found)))
+        found = self._must_be(ref, GuestState.RUNNING, GuestState.SHUTTING_DOWN)
+        if self._engine.podman and found.text("State", "Status") == "running":
+            self._call(lambda: self._engine.begin_stop(ref.uuid))
+        else:
+            self._do(lambda client: client.kill(ref.uuid, stop_signal(found)))
 
     def reboot(self, ref: GuestRef) -> None:
         """Stop (kill, after 10 s) and start; back when it runs again."""
@@ -146,8 +150,10 @@ class DockerSession(Session):
         self._do(lambda client: client.restart(ref.uuid, timeout=RESTART_GRACE_SECONDS))
 
     def force_off(self, ref: GuestRef) -> None:
-        _state, reason = inspected_state(self._must_be(ref, GuestState.RUNNING, GuestState.PAUSED))
-        if reason == "restarting":  # there is no process to kill; stopping ends the waiting for the next one
+        alive = (GuestState.RUNNING, GuestState.PAUSED, GuestState.SHUTTING_DOWN)
+        if (
+            self._must_be(ref, *alive).text("State", "Status") == "restarting"
+        ):  # there is no process to kill; stopping ends the waiting for the next one
             self._do(lambda client: client.stop(ref.uuid, timeout=0))
         else:
             self._do(lambda client: client.kill(ref.uuid))
