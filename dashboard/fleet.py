@@ -15,6 +15,7 @@ from accounts.access import access
 from core.errors import BadInput
 from core.units import GIB
 from dashboard.api import DemandIn
+from dashboard.architecture import architecture
 from dashboard.matrix import Wanted, as_csv, matrix
 from hosts.places import best_places
 
@@ -75,6 +76,32 @@ def _advised(request: HttpRequest) -> dict[str, Any]:
     advice = best_places(demand.demand(), by=by)
     known = {one.place.id for one in advice.candidates} | {one.place.id for one in advice.refused}
     return {"advice": advice, "none": not known, "body": demand.model_dump(exclude_none=True)}
+
+
+@require_safe
+@access("view")
+def architecture_page(request: HttpRequest) -> HttpResponse:
+    """How does the fleet virtualize, and what follows from that?"""
+    return render(request, "dashboard/architecture.html", _architecture(request))
+
+
+@require_safe
+@access("view")
+def architecture_body(request: HttpRequest) -> HttpResponse:
+    """The living part of the same page."""
+    return render(request, "dashboard/_architecture.html", _architecture(request))
+
+
+def _architecture(request: HttpRequest) -> dict[str, Any]:
+    by: Actor = request.actor  # type: ignore[attr-defined]
+    found = architecture(by)
+    return {
+        "kinds": found.kinds,
+        "kernels": found.kernels,
+        "own_kernel": found.own_kernel,
+        "circles": [circle for circle in found.circles if circle.move != "none"],
+        "alone": [circle for circle in found.circles if circle.move == "none"],
+    }
 
 
 FORM_NUMBERS: Final = {"start_seconds": 1, "vcpus": 1, "memory_gib": GIB}

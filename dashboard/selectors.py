@@ -11,7 +11,7 @@ from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from accounts.policy import visible
-from hosts.choices import LinkState, VirtualizationTypeChoice
+from hosts.choices import LinkState, TechniqueChoice, VirtualizationTypeChoice
 from hosts.models import Host, Hypervisor
 from metrics.models import Latest
 from operations.choices import State as OperationState
@@ -76,6 +76,22 @@ class FleetType:
     def guests(self) -> int:
         """All their guests."""
         return sum(one.total for one in self.hypervisors)
+
+    @property
+    def shares_kernel(self) -> bool:
+        """Whether guests of one host stand and fall with its kernel."""
+        return self.value == VirtualizationTypeChoice.OS_LEVEL
+
+    @property
+    def kernels(self) -> int:
+        """How many kernels carry its guests, where they share the hosts'."""
+        return len({one.hypervisor.host_id for one in self.hypervisors if one.total})
+
+    @property
+    def techniques(self) -> list[str]:
+        """How guests run there, each once."""
+        used = {technique for one in self.hypervisors for technique in one.hypervisor.techniques}
+        return [value for value in TechniqueChoice.values if value in used]
 
 
 def fleet(by: Actor) -> list[FleetType]:

@@ -163,6 +163,7 @@ bind(t("Everywhere"), [
   { keys: "g h", does: t("Hosts"), run: go("/hosts") },
   { keys: "g j", does: t("Operations"), run: go("/operations") },
   { keys: "g e", does: t("Events"), run: go("/events") },
+  { keys: "g a", does: t("Architecture"), run: go("/architecture") },
   { keys: "g c", does: t("Capabilities"), run: go("/capabilities") },
   { keys: "g b", does: t("Which is best?"), run: go("/advise") },
   { keys: "g s", does: t("Settings"), run: go("/settings") },

@@ -24,6 +24,7 @@ const PAGES = [
   { name: t("Hosts"), url: "/hosts", icon: "hosts", keys: "g h" },
   { name: t("Operations"), url: "/operations", icon: "ops", keys: "g j" },
   { name: t("Events"), url: "/events", icon: "events", keys: "g e" },
+  { name: t("Architecture"), url: "/architecture", icon: "overview", keys: "g a" },
   { name: t("Capabilities"), url: "/capabilities", icon: "matrix", keys: "g c" },
   { name: t("Which is best?"), url: "/advise", icon: "search", keys: "g b" },
   { name: t("Settings"), url: "/settings", icon: "settings", keys: "g s" },

@@ -171,6 +171,14 @@ def test_advice_when_a_value_is_none_then_says_which(browser: Client, query: str
     assert browser.get(f"/advise?{query}").status_code == 200
 
 
+def test_advice_when_many_would_do_then_ten_and_the_rest_folded(browser: Client) -> None:
+    for number in range(13):
+        make(f"kvm-{number:02d}")
+    page = text_of(browser.get("/advise"))
+    assert "13 would do" in page
+    assert page.index('<span class="rank">10</span>') < page.index("3 more") < page.index('<span class="rank">11</span>')
+
+
 def test_both_when_there_is_no_hypervisor_then_say_what_to_do(browser: Client) -> None:
     for path in ("/capabilities", "/advise"):
         assert "No hypervisor yet" in text_of(browser.get(path))
