@@ -135,6 +135,11 @@ def driver_error(details: object, **context: object) -> errors.DriverError:
     return (row.error if row else errors.DriverError)(say or words, xapi_code=_cut(code), xapi_error=words, **context)
 
 
+def news_were_lost(error: errors.DriverError) -> bool:
+    """Whether `event.from` must be begun anew: XAPI forgot what lies between, or the token is from before its restart."""
+    return error.context.get("xapi_code") in ("EVENTS_LOST", "EVENT_FROM_TOKEN_PARSE_FAILURE")
+
+
 def _slave(parameters: Sequence[str], **context: object) -> errors.DriverError:
     """Not followed by ourselves: the address comes from a stranger, and the certificate there is another one."""
     master = parameters[0] if parameters and _ADDRESS.fullmatch(parameters[0]) else ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from drivers.errors import DriverError
 from drivers.types import GuestEvent, GuestEventKind
-from drivers.xapi.errors import Garbled
+from drivers.xapi.errors import Garbled, news_were_lost
 from drivers.xapi.records import Event, events, is_guest, mapping, references, state_of, text, uuid_of, wants_autostart
 
 if TYPE_CHECKING:
@@ -201,14 +201,9 @@ class Watch:
             try:
                 token = ledger.tell(self._ask(token))
             except DriverError as error:
-                if not _must_relearn(error):
+                if not news_were_lost(error):
                     raise
                 token = ledger.relearn(self._ask(""))
 
     def _ask(self, token: str) -> object:
         return self._wire.call("event.from", CLASSES, token, POLL_SECONDS, seconds=POLL_SECONDS + GRACE_SECONDS)
-
-
-def _must_relearn(error: DriverError) -> bool:
-    """News were lost, or the token is from before XAPI's restart."""
-    return error.context.get("xapi_code") in ("EVENTS_LOST", "EVENT_FROM_TOKEN_PARSE_FAILURE")

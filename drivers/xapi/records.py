@@ -31,6 +31,8 @@ AUTOSTART = "auto_poweron"
 """Key of other_config. XAPI starts a guest that has it only where the pool has it too."""
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
+_MOST_BYTES = 1 << 56
+_MOST_CPUS = 65536
 _SHUTTING_DOWN = ("clean_shutdown", "shutdown")
 
 STATES = {
@@ -81,10 +83,10 @@ def text(row: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def number(row: Mapping[str, Any], name: str) -> int:
-    """XAPI's integers come as text."""
+def number(row: Mapping[str, Any], name: str, *, most: int = _MOST_BYTES) -> int:
+    """XAPI's integers come as text. 0 where there is none, never more than `most`."""
     value = text(row, name)
-    return max(0, int(value)) if _NUMBER.fullmatch(value) else 0
+    return min(most, max(0, int(value))) if _NUMBER.fullmatch(value) else 0
 
 
 def flag(row: Mapping[str, Any], name: str) -> bool:
@@ -191,7 +193,9 @@ def guest_info(vm: Mapping[str, Any], around: Around) -> GuestInfo:
         virtualization_type=VirtualizationType.BARE_METAL,
         techniques=TECHNIQUES[kind],
         domain_type=kind,
-        vcpus=(number(metrics, "VCPUs_number") if on else 0) or number(vm, "VCPUs_at_startup") or 1,
+        vcpus=(number(metrics, "VCPUs_number", most=_MOST_CPUS) if on else 0)
+        or number(vm, "VCPUs_at_startup", most=_MOST_CPUS)
+        or 1,
         memory_bytes=target,
         max_memory_bytes=max(most, target),
         autostart=around.autostart and wants_autostart(vm),
@@ -279,14 +283,14 @@ def host_info(pool: Mapping[str, Any], hosts: Table, metrics: Table) -> HostInfo
         hostname=text(master, "hostname") if alone else text(pool, "name_label") or text(master, "hostname"),
         # The XAPI's own: among the firmware's strings it keeps, the system's UUID is not.
         host_uuid=text(master if alone else pool, "uuid").lower(),
-        cpu_count=sum(number(cpu, "cpu_count") for cpu in cpus),
+        cpu_count=sum(number(cpu, "cpu_count", most=_MOST_CPUS) for cpu in cpus),
         cpu_model=" ".join(text(mapping(master, "cpu_info"), "modelname").split()),
         cpu_architecture="x86_64",
         memory_total_bytes=total,
         memory_free_bytes=min(total, sum(number(room, "memory_free") for room in rooms)),
         kernel=text(software, "linux"),
         hypervisor_version=product + (f", Xen {xen}" if (xen := text(software, "xen")) else ""),
-        library_version=text(software, "xapi"),
+        library_version=f"XAPI {xapi}" if (xapi := text(software, "xapi")) else "",
         virtualization_type=VirtualizationType.BARE_METAL,
         techniques=(*_HARDWARE, Technique.PARAVIRTUALIZATION),
     )

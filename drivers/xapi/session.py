@@ -114,8 +114,9 @@ class XapiSession(Session):
             guest_metrics=self._table("VM_guest_metrics"),
             autostart=records.wants_autostart(self._pool()),
         )
-        self._is_guest = {records.uuid_of(vm): records.is_guest(vm) for vm in machines.values()}
-        return [records.guest_info(vm, around) for vm in machines.values() if records.is_guest(vm)]
+        self._learn(machines)
+        found = (records.guest_info(vm, around) for vm in machines.values() if records.is_guest(vm))
+        return list({info.uuid: info for info in found}.values())
 
     def guest(self, ref: GuestRef) -> GuestInfo:
         _, vm = self._find(ref)
@@ -209,7 +210,8 @@ class XapiSession(Session):
     # -- watching ---------------------------------------------------------------------------------------------------
     def stats(self) -> Sequence[GuestStats]:
         counted = self._counters.read("vm")
-        return [guest_stats(uuid, each) for uuid, each in counted.items() if self._counts(uuid)]
+        self._sort_out([uuid for uuid in counted if uuid not in self._is_guest])
+        return [guest_stats(uuid, each) for uuid, each in counted.items() if self._is_guest.get(uuid, False)]
 
     def host_stats(self) -> HostStats:
         counted = list(self._counters.read("host").values())
@@ -408,15 +410,20 @@ class XapiSession(Session):
 
         return Source(fetch, lambda: _seconds(self._wire.call("host.get_servertime", ref)))
 
-    def _counts(self, uuid: str) -> bool:
-        """Whether what is counted is a guest: the host's own domain is counted too."""
-        if uuid not in self._is_guest:
+    def _sort_out(self, uuids: Sequence[str]) -> None:
+        """Learn which of what is counted are guests: the host's own domain is counted too."""
+        if len(uuids) > FEW:
+            self._learn(self._table("VM"))
+            return
+        for uuid in uuids:
             try:
                 vm = records.record(self._wire.call("VM.get_record", self._wire.call("VM.get_by_uuid", uuid)))
             except NotFound:
-                return False  # gone, or just coming
+                continue  # gone, or just coming
             self._is_guest[uuid] = records.is_guest(vm)
-        return self._is_guest[uuid]
+
+    def _learn(self, machines: Table) -> None:
+        self._is_guest = {records.uuid_of(vm): records.is_guest(vm) for vm in machines.values()}
 
 
 def _seconds(moment: object) -> int:

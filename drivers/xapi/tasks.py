@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from drivers.errors import Aborted, DriverError, NotFound, Timeout
 from drivers.xapi import records
-from drivers.xapi.errors import Garbled, driver_error
+from drivers.xapi.errors import Garbled, driver_error, news_were_lost
 from drivers.xapi.records import text
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 10.0
 GRACE_SECONDS = 15.0
+LOSSES_MAX = 3
 
 
 class Tasks:
@@ -41,12 +42,19 @@ class Tasks:
     def _wait(self, task: str, seconds: float) -> bool:
         """Whether it has ended well. What has ended is removed; XAPI removes the others some time after their end."""
         until = time.monotonic() + seconds
-        token = ""
+        token, losses = "", 0
         while (left := until - time.monotonic()) > 0:
             patience = min(POLL_SECONDS, left)
-            batch = records.record(
-                self._wire.call("event.from", [f"task/{task}"], token, patience, seconds=patience + GRACE_SECONDS)
-            )
+            try:
+                batch = records.record(
+                    self._wire.call("event.from", [f"task/{task}"], token, patience, seconds=patience + GRACE_SECONDS)
+                )
+            except DriverError as error:
+                losses += 1
+                if not news_were_lost(error) or losses > LOSSES_MAX:
+                    raise
+                token = ""
+                continue
             token = text(batch, "token")
             for event in records.events(batch):
                 if event.ref == task and self._ended(task, event.operation, event.snapshot):

@@ -319,6 +319,13 @@ def test_long_work_when_it_takes_too_long_then_timeout_and_it_goes_on_there(xapi
     wait_until(lambda: session.guest_state(ref)[0] is GuestState.SHUTOFF, 10, "the shutdown")
 
 
+def test_long_work_when_news_of_it_were_lost_then_it_is_asked_again(mischief, own_session):
+    ref = GuestRef(uuid=mischief.make())
+    mischief.order(lose_events="task")
+    own_session.start(ref)
+    assert own_session.guest_state(ref)[0] is GuestState.RUNNING
+
+
 def test_tasks_when_they_have_ended_are_removed(xapi_host, session):
     ref = GuestRef(uuid=xapi_host.make())
     before = len(xapi_host.api.task.get_all())
@@ -342,7 +349,7 @@ def test_news_when_some_were_lost_then_everything_is_read_again(mischief, own_se
     monkeypatch.setattr(events, "POLL_SECONDS", 0.2)
     gone, kept = GuestRef(uuid=mischief.make()), GuestRef(uuid=mischief.make())
     news = News(own_session)
-    mischief.order(lose_events=True)
+    mischief.order(lose_events="vm")
     own_session.undefine(gone)
     assert news.expect(gone, "undefined").kind is GuestEventKind.UNDEFINED
     mischief.api.VM.set_name_label(mischief.ref(kept.uuid), "renamed")
@@ -393,6 +400,26 @@ def test_the_hosts_own_domain_is_not_counted_and_the_host_is(xapi_host, session)
             assert row["uuid"] not in {each.uuid for each in session.stats()}
     host = session.host_stats()
     assert (host.memory_total_bytes, host.memory_free_bytes) == (16 << 30, 8 << 30)
+
+
+def test_counters_of_many_strangers_when_told_then_few_calls_and_none_is_a_guest(mischief, own_session):
+    own_session.stats()
+    names = [f"AVERAGE:vm:{number:08d}-1111-1111-1111-111111111111:cpu0" for number in range(500)]
+    legend = "".join(f"<entry>{name}</entry>" for name in names)
+    row = f"<row><t>9000000000</t>{'<v>1.0</v>' * len(names)}</row>"
+    text = f"<xport><meta><step>5</step><end>9000000000</end><legend>{legend}</legend></meta><data>{row}</data></xport>"
+    mischief.order(lie={"/rrd_updates": text})
+    before = own_session._wire.calls
+    wait_until(lambda: own_session._counters.read("vm").keys() >= {names[499][11:47]}, 5, "the strangers")
+    assert own_session.stats() == []
+    assert own_session._wire.calls - before < 10
+
+
+def test_numbers_when_they_are_absurd_then_bounded():
+    vm = {"uuid": "11111111-1111-1111-1111-111111111111", "memory_static_max": "9" * 19, "VCPUs_at_startup": "9" * 19}
+    info = records.guest_info(vm, records.Around())
+    assert info.max_memory_bytes < 2**62
+    assert info.vcpus < 2**31
 
 
 def test_a_clock_that_was_set_back_does_not_stop_the_counters():
