@@ -70,6 +70,8 @@ _ACCELERATE = (
     "Guests are emulated, and slow: turn virtualization on in the firmware, then on the host: "
     "sudo modprobe kvm_intel || sudo modprobe kvm_amd"
 )
+_SECRET_MIN = 4
+"""Shorter ones are part of ordinary words: hiding them would make nonsense of a sentence, and show what was hidden."""
 _ENGINES = ("docker", "podman")
 _ENGINE_TLS_PORT = 2376
 _COMPARE_FILE = "openssl x509 -noout -fingerprint -sha256 -in THE-CERTIFICATE.pem"
@@ -416,7 +418,7 @@ class _Doctor:
         credentials = self._endpoint.credentials
         if credentials is not None:
             for secret in (credentials.password, credentials.private_key):
-                if secret:
+                if len(secret) >= _SECRET_MIN:
                     text = text.replace(secret, "<hidden>")
         return text
 
