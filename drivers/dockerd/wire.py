@@ -117,6 +117,8 @@ class Line:
             except ssl.SSLWantWriteError:
                 wanted = select.POLLOUT
             except ssl.SSLEOFError:
+                if waits_for == select.POLLOUT:
+                    raise
                 return b""  # the other side went without TLS's farewell, as Go's servers do
             self._wait(wanted, deadline)
 

@@ -7,6 +7,7 @@ import gzip
 import json
 import queue
 import socket
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -37,7 +38,7 @@ from drivers.errors import (
 from drivers.forms import compose
 from drivers.types import Endpoint, Feature, GuestRef, GuestState
 from drivers.uris import parse_uri
-from tests.drivers.servers import mute, serving
+from tests.drivers.servers import Authority, bound, mute, serving
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -445,6 +446,28 @@ def test_a_container_that_takes_no_input_times_out(liar, session, monkeypatch):
         console.write(b"x" * 10_000_000)
     console.close()
     held.set()
+
+
+def test_a_tls_line_whose_peer_is_gone_ends_for_both_hands(tmp_path):
+    authority = Authority()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    pair = authority.sign("127.0.0.1", "127.0.0.1")
+    for name, text in (("c", pair.certificate), ("k", pair.key)):
+        (tmp_path / name).write_text(text)
+    server.load_cert_chain(tmp_path / "c", tmp_path / "k")
+
+    def handle(stream: socket.socket) -> None:
+        server.wrap_socket(stream, server_side=True).close()  # without TLS's farewell
+
+    client = ssl.create_default_context(cadata=authority.pem)
+    with serving(bound(), handle) as listener:
+        sock = socket.create_connection(listener.getsockname(), timeout=5)
+        line = wire.Line(client.wrap_socket(sock, server_hostname="127.0.0.1"))
+        assert line.recv(10, time.monotonic() + 5) == b""
+        with pytest.raises(OSError, match=r".") as refusal:
+            line.send_all(b"x" * 65536 * 100, time.monotonic() + 5)
+        assert not isinstance(refusal.value, TimeoutError)
+        line.close()
 
 
 # -- the table -----------------------------------------------------------------------------------------------------------
