@@ -1,4 +1,7 @@
-"""Stand-in for VMware's vmrun: `vmrun.py DIR [-T ws|player] VERB VMX …`. What it starts really runs, in QEMU without KVM."""
+"""Stand-in for VMware's vmrun: `vmrun.py DIR [-T ws|player] VERB VMX …`. What it starts really runs, in QEMU without KVM.
+
+`list` is answered by quick-list.sh.
+"""
 
 from __future__ import annotations
 
@@ -103,12 +106,6 @@ def main(directory: Path, words: list[str]) -> None:
         print("vmrun version 1.17.0 build-22583795")
         sys.exit(1)
     verb = words[0]
-    if verb == "list":
-        machines = running(directory)
-        print(f"Total running VMs: {len(machines)}")
-        for machine in machines:
-            print(machine.vmx)
-        return
     if verb == "--stop-all":
         for machine in running(directory):
             machine.stop()
