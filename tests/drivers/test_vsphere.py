@@ -29,7 +29,7 @@ from tests.labs import esx
 from tests.labs.esx import PASSWORD, USERNAME
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.lab]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]  # the first test may build the simulator
 
 
 def endpoint_of(simulator, uri: str = "", **changes) -> Endpoint:

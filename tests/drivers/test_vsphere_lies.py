@@ -19,7 +19,7 @@ from tests.drivers.vsphere_liar import Liar, say
 from tests.labs.esx import PASSWORD, USERNAME
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.lab]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]  # the first test may build the simulator
 
 READ = "RetrievePropertiesEx"
 
