@@ -124,6 +124,9 @@ export function hostForm(form) {
   /** What the server makes of the answers. Rejects with ApiError that names the field. @param {AbortSignal} [signal] */
   async function compose(signal) {
     if (kind() === "uri") return (typed.uri ?? "").trim();
+    // What is there stays as it is written, until somebody changes a part of it.
+    if (present && way()?.name === present.way && PARTS.every((part) => (typed[part] ?? "") === (present[part] ?? "")))
+      return present.uri ?? "";
     const query = new URLSearchParams({ way: way()?.name ?? "" });
     for (const field of way()?.fields ?? [])
       if (PARTS.includes(field.name) && typed[field.name]) query.set(field.name, typed[field.name]);
