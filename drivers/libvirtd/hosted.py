@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from drivers.errors import Unsupported
 from drivers.forms import Way
 from drivers.libvirtd import here
 from drivers.libvirtd.gathering import ChildDriver, GatheringSession
@@ -86,12 +85,6 @@ class VmwareSession(GatheringSession):
             refused = Support(supported=False, reason=_PLAYER)
             found |= {Feature.SUSPEND: refused, Feature.RESUME: refused}
         return found
-
-    def _require(self, feature: Feature) -> None:
-        super()._require(feature)
-        support = self.capabilities()[feature]
-        if not support.supported:
-            raise Unsupported(support.reason, feature=str(feature))
 
 
 class VmwareDriver(ChildDriver):

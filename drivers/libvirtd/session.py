@@ -319,6 +319,9 @@ class LibvirtSession(HostFacet, Session):
         """Refuse what this kind of hypervisor cannot do, with its reason and without a round trip."""
         if feature not in self._driver.features:
             raise Unsupported(self._driver.reasons[feature], feature=str(feature))
+        probed = self._support[feature] if self._support is not None else None
+        if probed is not None and not probed.supported:
+            raise Unsupported(probed.reason, feature=str(feature))
 
     # -- watching -------------------------------------------------------------------------------------------------------
     def stats(self) -> Sequence[GuestStats]:

@@ -81,6 +81,7 @@ class HostFacet:
         driver = self._driver
         tries: dict[Feature, Callable[[], object]] = {
             Feature.EVENTS: self._tap.probe,
+            **self._readings(),
         }
         for feature in Feature:
             if feature not in driver.features:
@@ -94,6 +95,18 @@ class HostFacet:
                 except _NotOffered as refusal:
                     found[feature] = Support(supported=False, reason=str(refusal))
         return found
+
+    def _readings(self) -> dict[Feature, Callable[[], object]]:
+        """Questions about any guest, where there is one: they do no harm, and a driver without such a function says so."""
+        first = next((one for one in self._connection.listAllDomains(0) if self._driver.is_guest(one)), None)
+        if first is None:
+            return {}
+        return {
+            Feature.AUTOSTART: lambda: _asked(first.autostart),
+            Feature.MANAGED_SAVE: lambda: _asked(first.hasManagedSaveImage),
+            Feature.XML: lambda: _asked(first.XMLDesc),
+            Feature.METRICS_CPU: lambda: _asked(first.info),
+        }
 
     @staticmethod
     def _only_if_offered(call: Callable[[], object]) -> None:
@@ -172,6 +185,15 @@ class HostFacet:
         except (libvirt.libvirtError, InvalidDefinition):
             return None
         return any(feature.name in _NESTED and feature.policy != "disable" for feature in features)
+
+
+def _asked(reading: Callable[[], object]) -> None:
+    """Whatever a guest answers for itself (it is off, it is gone) says nothing of the others."""
+    try:
+        reading()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            raise
 
 
 class _NotOffered(Exception):

@@ -123,6 +123,29 @@ def test_player_cannot_pause_and_says_so(workstation, opened):
         session.suspend(info.ref)
 
 
+MORE = frozenset({Feature.AUTOSTART, Feature.EVENTS})
+
+
+class Greedy(VmwareDriver):
+    """Declares more than libvirt's driver has."""
+
+    features = VmwareDriver.features | MORE
+    reasons = {name: why for name, why in VmwareDriver.reasons.items() if name not in MORE}
+
+
+def test_what_the_connection_refuses_when_asked_is_no_capability(workstation):
+    workstation.vmrun("start", workstation.vm())
+    session = Greedy().open_here(workstation.endpoint)
+    support = session.capabilities()
+    for feature in MORE:
+        assert not support[feature].supported
+        assert "not supported by the connection driver" in support[feature].reason
+    assert support[Feature.XML].supported
+    with pytest.raises(Unsupported, match="virDomainGetAutostart"):
+        session.set_autostart(GuestRef(uuid="x"), enabled=True)
+    session.close()
+
+
 # -- trouble ---------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("sign", [signal.SIGSEGV, signal.SIGKILL])
 def test_a_crash_of_the_library_is_told_once_and_the_next_open_works(workstation, opened, sign):
