@@ -71,8 +71,8 @@ class Column:
 
     driver: str
     members: tuple[Hypervisor, ...]
-    toggle: str = ""
-    """The query that opens or folds its driver."""
+    toggle: str | None = None
+    """The query that opens or folds its driver; None where there is nothing to open."""
     single: bool = True
 
     @property

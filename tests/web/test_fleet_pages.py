@@ -123,6 +123,7 @@ def test_matrix_when_there_are_many_then_a_column_a_driver_that_opens(browser: C
     opened = text_of(browser.get("/capabilities?open=qemu"))
     assert 'aria-label="Reset on kvm-04, qemu: no"' in opened
     assert opened.count('<th scope="col"') == 17
+    assert opened.count('href="/capabilities?" aria-expanded="true"') == 15, "each leads back to one for all"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,9 @@ def test_advice_when_many_would_do_then_ten_and_the_rest_folded(browser: Client)
         make(f"kvm-{number:02d}")
     page = text_of(browser.get("/advise"))
     assert "13 would do" in page
-    assert page.index('<span class="rank">10</span>') < page.index("3 more") < page.index('<span class="rank">11</span>')
+    assert (
+        page.index('<span class="rank">10</span>') < page.index("3 more") < page.index('<span class="rank">11</span>')
+    )
 
 
 def test_both_when_there_is_no_hypervisor_then_say_what_to_do(browser: Client) -> None:
