@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
 import ssl
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from drivers.types import Endpoint
 
 TLS_PORT = 2376
+VERDICT_SECONDS = 1.0
 
 
 class Dialer(Protocol):
@@ -78,6 +81,7 @@ class TlsDialer:
         self._host = host
         self._port = port
         self._context = client_context(endpoint.credentials)
+        self._let_in = False
 
     def dial(self) -> Line:
         """See `Dialer`."""
@@ -90,7 +94,11 @@ class TlsDialer:
             raise Unreachable(f"{where} cannot be reached: {getattr(error, 'strerror', None) or error}.") from error
         try:
             _keep_alive(sock)
-            return Line(self._context.wrap_socket(sock, server_hostname=self._host))
+            sock = stream = self._context.wrap_socket(sock, server_hostname=self._host)
+            if not self._let_in:
+                _hear_verdict(stream)
+                self._let_in = True
+            return Line(stream)
         except TimeoutError as error:
             sock.close()
             raise Timeout(f"{where} took the connection and did not shake hands.") from error
@@ -103,6 +111,22 @@ class TlsDialer:
 
     def close(self) -> None:
         """Nothing is shared."""
+
+
+def _hear_verdict(stream: ssl.SSLSocket) -> None:
+    """Wait a moment for what the server thinks of our certificate; raises SSLError when it refuses.
+
+    With TLS 1.3 our half of the handshake is over before the server has looked. Whoever sends a request at once may be reset
+    before he has read why (seen under load). A server that lets us in sends a session ticket first, as most do.
+    """
+    if stream.version() != "TLSv1.3":
+        return
+    poll = select.poll()
+    poll.register(stream, select.POLLIN)
+    if poll.poll(VERDICT_SECONDS * 1000):
+        stream.settimeout(0)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            stream.recv(1)  # nothing but a ticket or an alert: nobody has asked anything yet
 
 
 def _keep_alive(sock: socket.socket) -> None:

@@ -118,7 +118,7 @@ class Line:
                 wanted = select.POLLOUT
             except ssl.SSLEOFError:
                 if waits_for == select.POLLOUT:
-                    raise
+                    raise ConnectionResetError("the other side hung up") from None
                 return b""  # the other side went without TLS's farewell, as Go's servers do
             self._wait(wanted, deadline)
 
