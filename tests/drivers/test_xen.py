@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.lab]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def session(xen_host):
     session = registry.get("xen").open(Endpoint(driver="xen", uri=xen_host.uri()))
     yield session
