@@ -1,7 +1,8 @@
 # The two questions that libvirt asks before and after everything, answered without starting Python.
 status() {
-    pid=$(cat "$D/state/$1.pid" 2>/dev/null) && read -r line <"/proc/$pid/stat" 2>/dev/null || { echo stopped; return; }
-    case ${line##*)} in " Z"*) echo stopped ;; *) echo running ;; esac
+    pid=$(cat "$D/state/$1.pid" 2>/dev/null)
+    line=$(cat "/proc/${pid:-none}/stat" 2>/dev/null)
+    case ${line##*)} in "" | " Z"*) echo stopped ;; *) echo running ;; esac
 }
 case "$*" in
 "-a -ovpsid,status -H")
