@@ -15,7 +15,7 @@ from docker.constants import DEFAULT_DOCKER_API_VERSION
 
 from drivers.dockerd import errors
 from drivers.dockerd.document import Document, rows
-from drivers.dockerd.wire import EngineAdapter
+from drivers.dockerd.wire import EngineAdapter, without_deadline
 from drivers.errors import NotFound, Unsupported
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class Engine:
             url = f"{self._client.base_url}/v{self.api_version}/events"
             filters = json.dumps({"type": ["container"]})
             response: Response = self._client.get(url, params={"filters": filters}, stream=True, timeout=CALL_SECONDS)
+            without_deadline(response)
             return response
 
     def attach(self, exec_id: str, *, seconds: float) -> tuple[Line, bytes]:

@@ -183,10 +183,12 @@ class _Connection(HTTPConnection):
     """urllib3's, over a line that we dial."""
 
     dial: Callable[[], Line]
+    line: Line | None = None
 
     def connect(self) -> None:
         """Dial. DriverErrors go through urllib3 and requests as they are."""
-        self.sock = self.dial()  # it has all that http.client asks of a socket
+        self.line = self.dial()
+        self.sock = self.line  # it has all that http.client asks of a socket
 
 
 class _Pool(urllib3.HTTPConnectionPool):
@@ -236,6 +238,13 @@ class EngineAdapter(HTTPAdapter):
     def close(self) -> None:
         """Drop the kept connections."""
         self._pool.close()
+
+
+def without_deadline(response: Response) -> None:
+    """Let a stream take as long as it likes from now on; `Line.shut` still ends it."""
+    connection = response.raw.connection
+    if isinstance(connection, _Connection) and connection.line is not None:
+        connection.line.settimeout(None)
 
 
 def _body(response: Response, limit: int, *, cut: bool = False) -> bytes:

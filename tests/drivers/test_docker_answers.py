@@ -366,6 +366,22 @@ def test_news_of_unknown_kinds_and_of_nobody_is_passed_over(liar, session):
     assert session.alive()
 
 
+def test_news_may_take_longer_than_any_call(liar, hasty, session):
+    heard: queue.SimpleQueue = queue.SimpleQueue()
+    row = json.dumps({"Action": "start", "Actor": {"ID": ID}}).encode() + b"\n"
+
+    def late(stream: socket.socket) -> None:
+        stream.sendall(chunked())
+        threading.Event().wait(1.5)
+        stream.sendall(b"%x\r\n%s\r\n" % (len(row), row))
+        stream.recv(1)
+
+    liar.answers["/events"] = late
+    session.subscribe(heard.put)
+    assert heard.get(timeout=10).reason == "started/start"
+    assert session.alive()
+
+
 def test_a_frozen_engine_is_noticed(liar, hasty, monkeypatch):
     monkeypatch.setattr(sessions, "PULSE_SECONDS", 0.1)
     lost: queue.SimpleQueue[str] = queue.SimpleQueue()
