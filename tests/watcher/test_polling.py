@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,10 +11,12 @@ from drivers.errors import Unsupported
 from drivers.types import GuestState
 from events import log as event_log
 from events.models import Event
-from hosts.models import Hypervisor
 from tests.waiting import wait_until
 from tests.watcher.conftest import add_host, online, state_of
 from vms.models import VM
+
+if TYPE_CHECKING:
+    from hosts.models import Hypervisor
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
