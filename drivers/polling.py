@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from drivers.types import GuestEvent, GuestEventKind, GuestState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from drivers.types import GuestInfo
 
@@ -52,6 +52,7 @@ class Poller:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: Mapping[str, GuestInfo] = {}
+        self._doubtful: set[str] = set()
         self._took = 0.0
         self._pause = FASTEST_SECONDS
         self._looked_at = clock()
@@ -66,8 +67,14 @@ class Poller:
         """How late news can be at worst: in whole tens, so that it does not change with every look."""
         return max(SLOWEST_SECONDS, 10.0 * math.ceil((1.0 + REST) * self._took / 10.0))
 
-    def nudge(self) -> None:
-        """Something is about to change there: look fast for a while."""
+    def nudge(self, guests: Iterable[str] = ()) -> None:
+        """Something is about to change there: look fast for a while.
+
+        Args:
+            guests: Identifiers of those that somebody works on. Each is news at the next look, whatever it looks like then: what was
+                done to it may have been undone again before anybody looked, and who acted has written down what he did.
+        """
+        self._doubtful.update(guests)
         self._pause = FASTEST_SECONDS
         self._lively_until = self._clock() + LIVELY_SECONDS
 
@@ -90,6 +97,9 @@ class Poller:
         """
         _, known = self._read(listing)
         news = list(compare(self._known, known, at=self._looked_at))
+        unseen = self._doubtful.intersection(known) - {event.uuid for event in news}
+        news += [_event(known[uuid], GuestEventKind.CHANGED, "changed", self._looked_at) for uuid in unseen]
+        self._doubtful.clear()
         self._known = known
         if news:
             self.nudge()

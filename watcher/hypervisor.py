@@ -20,6 +20,7 @@ import enum
 import logging
 import queue
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.db import Error as DatabaseProblem
@@ -40,7 +41,7 @@ from watcher.sweep import listing, read_named, sweep
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from drivers.base import Session
     from drivers.pool import SessionPool
@@ -63,7 +64,17 @@ class Order(enum.Enum):
     WAKE = "wake"
     REFRESH = "refresh"
     PROBE = "probe"
-    NUDGE = "nudge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nudge:
+    """These guests (identifiers) are worked on."""
+
+    guests: frozenset[str]
+
+
+News = GuestEvent | LinkStatus | Order | Nudge | DriverError
+"""What comes into a watcher's inbox."""
 
 
 class HypervisorWatcher:
@@ -82,7 +93,7 @@ class HypervisorWatcher:
         self.endpoint = hypervisor.endpoint()
         self.attached = False
         self._pool = pool
-        self._inbox: queue.SimpleQueue[GuestEvent | LinkStatus | Order | DriverError] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._thread = LongThread(f"vmm-watch-{hypervisor.driver}-{str(hypervisor.pk)[-6:]}", self._run, fatal=False)
         self._up_since: float | None = None
         self._subscribed_since: float | None = None
@@ -135,10 +146,10 @@ class HypervisorWatcher:
         """Somebody wants a full listing now, and a new attempt where the link is down."""
         self._inbox.put(Order.REFRESH)
 
-    def nudge(self) -> None:
-        """Somebody works on one of its guests: look soon, where news has to be looked for."""
+    def nudge(self, guests: Iterable[str] = ()) -> None:
+        """Somebody works on these guests of it: look soon, where news has to be looked for."""
         if self._poller is not None:
-            self._inbox.put(Order.NUDGE)
+            self._inbox.put(Nudge(guests=frozenset(guests)))
 
     def probe(self) -> None:
         """Another channel waits for long: find out whether this one answers. Asking again while it is asked does nothing."""
@@ -189,9 +200,9 @@ class HypervisorWatcher:
             self.attached = False
             unsubscribe()
 
-    def _take(self) -> list[GuestEvent | LinkStatus | Order | DriverError]:
+    def _take(self) -> list[News]:
         """All that waits; blocks until there is something or something is due."""
-        batch: list[GuestEvent | LinkStatus | Order | DriverError] = []
+        batch: list[News] = []
         try:
             batch.append(self._inbox.get(timeout=self._patience()))
             while True:
@@ -209,7 +220,7 @@ class HypervisorWatcher:
             due.append(time.monotonic() + 1.0)
         return max(0.0, min(due) - time.monotonic())
 
-    def _round(self, batch: Sequence[GuestEvent | LinkStatus | Order | DriverError]) -> None:
+    def _round(self, batch: Sequence[News]) -> None:
         """One batch. Nothing that goes wrong leaves it."""
         try:
             events = self._sort(batch)
@@ -241,7 +252,7 @@ class HypervisorWatcher:
         if self._poller is not None and not self._poller.due_seconds():
             self._look(self._poller)
 
-    def _sort(self, batch: Sequence[GuestEvent | LinkStatus | Order | DriverError]) -> list[GuestEvent]:
+    def _sort(self, batch: Sequence[News]) -> list[GuestEvent]:
         events = []
         for item in batch:
             match item:
@@ -254,9 +265,9 @@ class HypervisorWatcher:
                         self._stumble(item)
                 case Order.REFRESH:
                     self._refresh()
-                case Order.NUDGE:
+                case Nudge():
                     if self._poller is not None:
-                        self._poller.nudge()
+                        self._poller.nudge(item.guests)
                 case Order.WAKE | Order.PROBE:
                     pass
         return events
@@ -409,7 +420,7 @@ def _like(one: DriverError | None, other: DriverError | None) -> bool:
     )
 
 
-def _subscribe(session: Session, inbox: queue.SimpleQueue[GuestEvent | LinkStatus | Order | DriverError]) -> bool:
+def _subscribe(session: Session, inbox: queue.SimpleQueue[News]) -> bool:
     """News into the inbox from now on; False where the hypervisor has none (then it is looked for)."""
     try:
         session.subscribe(inbox.put)

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 import uuid
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -187,12 +188,13 @@ class WatcherService:
         if not seqs or not watchers:
             return
         targets = set(Event.objects.filter(seq__in=seqs).values_list("data__target", flat=True))
-        guests = VM.objects.filter(pk__in=_ids("vm", targets)).values_list("hypervisor_id", flat=True)
-        concerned = set(guests) | _ids("hypervisor", targets)
-        hosts = _ids("host", targets)
+        guests: dict[object, set[str]] = defaultdict(set)
+        for pk, guest in VM.objects.filter(pk__in=_ids("vm", targets)).values_list("hypervisor_id", "uuid"):
+            guests[pk].add(guest)
+        hypervisors, hosts = _ids("hypervisor", targets), _ids("host", targets)
         for pk, watcher in watchers.items():
-            if pk in concerned or self._followed[pk].host in hosts:
-                watcher.nudge()
+            if pk in guests or pk in hypervisors or self._followed[pk].host in hosts:
+                watcher.nudge(guests.get(pk, ()))
 
     @staticmethod
     def _ask_stop(followed: _Followed) -> None:

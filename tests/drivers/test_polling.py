@@ -160,3 +160,12 @@ def test_how_late_news_can_be_is_a_sentence():
 def test_equal_guests_are_no_news_whatever_object_they_are():
     one = guest(1, boot={"type": "hvm"}, memory_bytes=5)
     assert words(listed(one), listed(dataclasses.replace(one, boot=dict(one.boot)))) == []
+
+
+def test_a_guest_that_is_worked_on_when_it_looks_as_before_then_it_is_news_once():
+    poller = Poller()
+    poller.learn(lambda: [guest(1), guest(2)])
+    poller.nudge(["u1", "never-seen"])
+    news = poller.look(lambda: [guest(1), guest(2)])
+    assert [(event.uuid, event.kind) for event in news] == [("u1", GuestEventKind.CHANGED)]
+    assert poller.look(lambda: [guest(1), guest(2)]) == []
