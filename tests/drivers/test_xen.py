@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from drivers.base import Session
     from tests.labs.xen import XenHost
 
-pytestmark = [pytest.mark.lab]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]  # the first test may build and boot the machine
 
 
 @pytest.fixture
