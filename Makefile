@@ -20,7 +20,7 @@ lock: ## resolve pyproject.toml anew into requirements.lock and requirements-dev
 	@scripts/setup test && exec scripts/lock
 frontend: ## bundle the third-party browser parts into static/dist
 	@scripts/setup test && exec npm --prefix frontend run build
-test-labs: ## the real hypervisors that tests stand on, tested
-	@scripts/setup test && exec scripts/test tests/labs
+test-labs: ## the other hypervisors alone: real Xen, Docker and Podman, simulators and stand-ins
+	@scripts/setup test && exec scripts/test labs
 help: ## this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
