@@ -133,6 +133,16 @@ def forbidden(address: str) -> str | None:
     return None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a name or address means this machine by its very form; a name is not looked up."""
+    try:
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host == "localhost"
+    inner = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (inner or ip).is_loopback
+
+
 def resolve(host: str, port: int, budget: Budget) -> list[str]:
     """The host's addresses. Raises Trouble when there is none, or when one is forbidden."""
     try:

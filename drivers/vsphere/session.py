@@ -454,18 +454,22 @@ class VsphereSession(Session):
             raise _wrong(ref, power, ("poweredOn",))
         with translate(guest=ref.name or ref.uuid):
             ticket = found.object.AcquireTicket("webmks")
-        return webmks.open_console(self._ticket(ticket), self._wire.target.context)
+        return webmks.open_console(self._ticket(ticket), self._wire.target.context, home=self._wire.target.host)
 
     def _ticket(self, ticket: Any) -> webmks.Ticket:
         key = text(getattr(ticket, "ticket", None))
         if not re.fullmatch(r"[A-Za-z0-9_.~=+-]{1,512}", key):
             message = "The hypervisor's ticket for the console cannot be read."
             raise Garbled(message)
+        port = number(getattr(ticket, "port", None)) or 443
+        if port > 65535:
+            message = "The hypervisor's ticket for the console names no port."
+            raise Garbled(message)
         prints = [getattr(ticket, "sslThumbprint", None)]
         prints += [getattr(each, "thumbprint", None) for each in items(getattr(ticket, "certThumbprintList", None))]
         return webmks.Ticket(
             host=text(getattr(ticket, "host", None)) or self._wire.target.host,
-            port=number(getattr(ticket, "port", None)) or 443,
+            port=port,
             path=f"/ticket/{key}",
             thumbprints=tuple(each.replace(":", "").lower() for each in map(text, prints) if each),
         )

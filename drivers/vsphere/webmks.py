@@ -23,6 +23,7 @@ from websockets.frames import Opcode
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
+from drivers import reach
 from drivers.errors import Timeout, TlsFailed, Unreachable
 from drivers.vsphere.errors import translate
 from drivers.vsphere.wire import dial
@@ -36,6 +37,8 @@ FRAME_BYTES = 16 * 1024 * 1024
 PIECE_BYTES = 32 * 1024
 UNREAD_BYTES = 4 * 1024 * 1024
 """Nothing more is taken from the host while this much waits to be read."""
+UNSENT_BYTES = 4 * 1024 * 1024
+"""A host that asks for this many pongs and takes none of them is given up: they would wait in our memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +175,8 @@ class WebSocketConsole:
     def _collect(self) -> None:
         for data in self._protocol.data_to_send():
             self._unsent += data
+        if len(self._unsent) > UNSENT_BYTES:
+            self._ended = True
 
     def _flush(self) -> None:
         with contextlib.suppress(ssl.SSLWantWriteError, ssl.SSLWantReadError, BlockingIOError):
@@ -209,18 +214,20 @@ class WebSocketConsole:
             self._ended = True
 
 
-def open_console(ticket: Ticket, context: ssl.SSLContext) -> WebSocketConsole:
+def open_console(ticket: Ticket, context: ssl.SSLContext, *, home: str) -> WebSocketConsole:
     """Connect to where the ticket leads. Raises Unreachable, Timeout, TlsFailed.
 
     Args:
         ticket: As vSphere gave it; good for one connection.
         context: What to believe where it names no certificate.
+        home: The host that gave it.
     """
+    address = ticket.host if ticket.host == home else _place(ticket, home)
     if ticket.thumbprints:
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    connection = dial(ticket.host, ticket.port, context)
+    connection = dial(ticket.host, ticket.port, context, address=address)
     try:
         _check(connection, ticket)
         shown = f"[{ticket.host}]" if ":" in ticket.host else ticket.host
@@ -235,6 +242,21 @@ def open_console(ticket: Ticket, context: ssl.SSLContext) -> WebSocketConsole:
         console.close()
         raise
     return console
+
+
+def _place(ticket: Ticket, home: str) -> str:
+    """The address of another host that a ticket names: that is the server's word, and it may lie.
+
+    It may name any machine but not those that no host can be (`drivers.reach.forbidden`) or, from afar, this one.
+    """
+    try:
+        addresses = reach.resolve(ticket.host, ticket.port, reach.Budget(time.monotonic() + OPEN_SECONDS))
+    except reach.Trouble as trouble:
+        raise Unreachable(f"The console is at a place that we do not go to. {trouble.evidence}") from trouble
+    if any(reach.is_loopback(each) for each in addresses) and not reach.is_loopback(home):
+        message = f"The console is said to be at {ticket.host}: that is this machine, not the host of this guest."
+        raise Unreachable(message)
+    return addresses[0]
 
 
 def _check(connection: ssl.SSLSocket, ticket: Ticket) -> None:

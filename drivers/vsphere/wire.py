@@ -120,11 +120,16 @@ class _Reader(io.RawIOBase):
         return self._source.receive_into(buffer)
 
 
-def dial(host: str, port: int, context: ssl.SSLContext, *, seconds: float = CONNECT_SECONDS) -> ssl.SSLSocket:
-    """Connect and shake hands within `seconds`. Raises Unreachable, Timeout, TlsFailed."""
+def dial(
+    host: str, port: int, context: ssl.SSLContext, *, seconds: float = CONNECT_SECONDS, address: str = ""
+) -> ssl.SSLSocket:
+    """Connect and shake hands within `seconds`. Raises Unreachable, Timeout, TlsFailed.
+
+    `address` is where the host is, where that has been looked up (and judged) already.
+    """
     until = time.monotonic() + seconds
     with translate(host=host):
-        plain = socket.create_connection((host, port), timeout=seconds)
+        plain = socket.create_connection((address or host, port), timeout=seconds)
     try:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.settimeout(max(0.1, until - time.monotonic()))

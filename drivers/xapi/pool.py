@@ -87,7 +87,7 @@ class Members:
             message = "The host of this guest has no address; it may be moving, or just starting."
             raise Unreachable(message) from None
         why = reach.forbidden(address)
-        if why is None and ip.is_loopback and not _is_loopback(self._wire.target.host):
+        if why is None and reach.is_loopback(address) and not reach.is_loopback(self._wire.target.host):
             why = f"{address} is this machine, not the host of this guest."
         if why:
             raise Unreachable(why)
@@ -104,10 +104,3 @@ class Members:
             "The certificate of the pool's master is pinned, and the master does not know the one of this guest's host."
         )
         raise TlsFailed(message)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

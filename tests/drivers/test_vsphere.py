@@ -394,14 +394,14 @@ def test_closing_a_console_wakes_its_reader(session, make):
 def test_a_console_is_opened_only_at_the_host_that_the_ticket_names(esx_host):
     strange = webmks.Ticket(host=esx_host.host, port=esx_host.port, path="/ticket/x", thumbprints=("00" * 20,))
     with pytest.raises(TlsFailed):
-        webmks.open_console(strange, ssl.create_default_context())
+        webmks.open_console(strange, ssl.create_default_context(), home=esx_host.host)
     unnamed = webmks.Ticket(host=esx_host.host, port=esx_host.port, path="/ticket/x", thumbprints=())
     with pytest.raises(TlsFailed):
-        webmks.open_console(unnamed, ssl.create_default_context())
+        webmks.open_console(unnamed, ssl.create_default_context(), home=esx_host.host)
 
 
 def test_a_ticket_that_is_not_good_any_more_is_refused(esx_host):
     spent = webmks.Ticket(host=esx_host.host, port=esx_host.port, path="/ticket/spent", thumbprints=())
     context = ssl._create_unverified_context()
     with pytest.raises(Unreachable, match="refused"):
-        webmks.open_console(spent, context)
+        webmks.open_console(spent, context, home=esx_host.host)
