@@ -46,7 +46,8 @@ class ProbeTarget:
 class ProbeParams(Params):
     """What to try. The credentials are kept encrypted until the probe has ended, and not after.
 
-    With `hypervisor` (its id) a saved one is tried: with the credentials that it has when its turn comes, which stay in its row.
+    With `hypervisor` (its id) a saved one is tried: at the address and with the credentials that it has when its turn comes, which
+    stay in its row.
     """
 
     uri: str
@@ -74,19 +75,25 @@ class ProbeHost(Action[ProbeTarget, ProbeParams]):
     def run(self, ctx: Context, target: ProbeTarget, params: ProbeParams) -> dict[str, Any]:
         """Never fails: a step that fails is the result."""
         del ctx, target
-        parsed = parse_uri(params.uri, data_dir=settings.DATA_DIR)
-        steps = probe(Endpoint(driver=parsed.driver, uri=parsed.text, credentials=_credentials(params)), parsed)
+        endpoint = _endpoint(params)
+        steps = probe(endpoint, parse_uri(endpoint.uri, data_dir=settings.DATA_DIR))
         return {"ok": all(step.state == "ok" for step in steps), "steps": [_step_json(step) for step in steps]}
 
 
-def _credentials(params: ProbeParams) -> Credentials | None:
-    """As whom to sign in. A query where a saved hypervisor is tried; raises Missing when it was removed meanwhile."""
-    if params.hypervisor is None:
-        return Credentials(**params.credentials) if params.credentials else None
-    hypervisor = Hypervisor.objects.filter(pk=params.hypervisor).first()
-    if hypervisor is None:
-        raise Missing("This hypervisor was removed meanwhile.")
-    return hypervisor.endpoint().credentials
+def _endpoint(params: ProbeParams) -> Endpoint:
+    """What to try. A query where a saved hypervisor is tried; raises Missing when it was removed meanwhile.
+
+    Address and credentials of a saved one are read together: it may have moved since it was asked for, and what was given for
+    one place is not sent to another.
+    """
+    if params.hypervisor is not None:
+        hypervisor = Hypervisor.objects.filter(pk=params.hypervisor).first()
+        if hypervisor is None:
+            raise Missing("This hypervisor was removed meanwhile.")
+        return hypervisor.endpoint()
+    parsed = parse_uri(params.uri, data_dir=settings.DATA_DIR)
+    credentials = Credentials(**params.credentials) if params.credentials else None
+    return Endpoint(driver=parsed.driver, uri=parsed.text, credentials=credentials)
 
 
 def _step_json(step: ProbeStep) -> dict[str, Any]:
@@ -112,9 +119,7 @@ class IdentifyHost(ProbeHost):
 
     def run(self, ctx: Context, target: ProbeTarget, params: ProbeParams) -> dict[str, Any]:
         """`{"host_uuid": …}`; the connection stays in the pool for the watcher, unless the machine is there already."""
-        parsed = parse_uri(params.uri, data_dir=settings.DATA_DIR)
-        credentials = Credentials(**params.credentials) if params.credentials else None
-        endpoint = Endpoint(driver=parsed.driver, uri=parsed.text, credentials=credentials)
+        endpoint = _endpoint(params)
         with ctx.session(endpoint) as session:
             host_uuid = session.host_info().host_uuid
         if Host.objects.filter(host_uuid=host_uuid).exclude(host_uuid="").exists():

@@ -257,6 +257,9 @@ def hypervisor_update(
         parsed = _check_move(hypervisor, uri, anew=credentials is not None)
         if parsed.text != hypervisor.uri:
             values["uri"] = parsed.text
+            if if_version is None and credentials is None:
+                # Judged by the credentials that were read: nobody may have given it others for the old address since.
+                if_version = hypervisor.version
     if credentials is not None:
         values["credentials"] = dataclasses.asdict(Credentials(**credentials))
     if slots is not None:

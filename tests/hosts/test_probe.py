@@ -6,18 +6,19 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 
 from accounts.actor import Actor
-from core.errors import Missing, PermissionRefused
+from core.errors import Missing, PermissionRefused, Stale
 from hosts import actions, services
+from hosts.models import Hypervisor
 from operations import engine
 from tests.factories import HypervisorFactory
 
 if TYPE_CHECKING:
     from accounts.models import User
     from drivers.types import Endpoint
-    from hosts.models import Hypervisor
     from operations.models import Operation
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -63,6 +64,32 @@ def test_a_saved_hypervisor_is_tried_with_its_own_credentials(
     assert endpoint.uri == "test:///default"
     assert endpoint.credentials is not None
     assert (endpoint.credentials.username, endpoint.credentials.password) == ("vmm", SECRET)
+
+
+def test_a_saved_hypervisor_that_moved_meanwhile_is_tried_where_its_credentials_belong(
+    saved: Hypervisor, admin: User, tried: list[Endpoint]
+) -> None:
+    operation = services.hypervisor_probe(hypervisor=saved, by=Actor.of_user(admin))
+    here = settings.DATA_DIR / "moved.xml"
+    moved = {"uri": f"test://{here}", "credentials": {"username": "other", "password": "new"}}
+    services.hypervisor_update(hypervisor=saved, by=Actor.of_user(admin), **moved)
+    run(operation)
+    (endpoint,) = tried
+    assert endpoint == saved.endpoint()
+    assert endpoint.uri == moved["uri"]
+
+
+def test_a_move_loses_against_credentials_that_came_in_between(saved: Hypervisor, admin: User) -> None:
+    by = Actor.of_user(admin)
+    Hypervisor.objects.filter(pk=saved.pk).update(driver="qemu", uri="qemu+tls://hv-1.example/system", credentials=None)
+    read = services.hypervisor_get(saved.pk, by=by)
+    services.hypervisor_update(
+        hypervisor=services.hypervisor_get(saved.pk, by=by), by=by, credentials={"password": SECRET}
+    )
+    with pytest.raises(Stale):
+        services.hypervisor_update(hypervisor=read, by=by, credentials=None, uri="qemu+tls://evil.example/system")
+    saved.refresh_from_db()
+    assert saved.uri == "qemu+tls://hv-1.example/system"
 
 
 def test_the_credentials_are_in_no_operation(saved: Hypervisor, admin: User) -> None:
