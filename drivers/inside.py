@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import resource
 import socket
 import sys
 import threading
@@ -120,6 +121,8 @@ def _as_error(verb: str, error: Exception) -> DriverError:
 def main() -> None:
     """Serve, then end at once: a thread that hangs in the library must not keep the process."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # It may crash, that is why it is here; what it knows of credentials is not to be left in a core file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     inside = Inside(socket.socket(fileno=int(sys.argv[1])))
     try:
         inside.serve()

@@ -31,6 +31,9 @@ def client_options(uri: str, credentials: Credentials | None, directory: Path) -
     if credentials.password and not credentials.private_key:
         message = "SSH hosts are reached with a private key, not with a password."
         raise AuthFailed(message)
+    if credentials.username.startswith("-") or not credentials.username.isprintable():
+        message = "An account's name has no control characters in it, and does not begin with a hyphen."
+        raise AuthFailed(message)
     if credentials.private_key:
         private_file(directory / "key", credentials.private_key)
         options += ["-i", str(directory / "key"), "-o", "IdentitiesOnly=yes"]

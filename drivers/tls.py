@@ -42,7 +42,8 @@ def client_context(credentials: Credentials | None) -> ssl.SSLContext:
         if credentials is not None and credentials.certificate:
             with _files(credentials) as (certificate, key):
                 context.load_cert_chain(certificate, key, password=_no_password)
-    except (OSError, ValueError) as error:  # an SSLError is an OSError
+    except (OSError, ValueError, TypeError) as error:
+        # An SSLError is an OSError; for text with anything beyond ASCII in it `cadata` is a TypeError.
         message = (
             "A certificate or key in the credentials cannot be read, or they do not belong together (PEM is expected)."
         )

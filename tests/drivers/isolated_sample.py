@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 from pathlib import Path
@@ -43,6 +44,8 @@ class SampleSession(FakeSession):
                 raise ZeroDivisionError
             case "secrets":
                 raise AuthFailed(repr([*_cmdline(), *os.environ.items()]))
+            case "core":
+                raise AuthFailed(f"{resource.getrlimit(resource.RLIMIT_CORE)[0]} bytes of core")
             case _:
                 super().start(ref)
 
@@ -65,7 +68,7 @@ class SampleDriver(FakeDriver):
         if name == "never":
             threading.Event().wait()
         place = world(name)
-        for guest in ("web", "segv", "freeze", "hang", "garble", "mean", "foreign", "secrets"):
+        for guest in ("web", "segv", "freeze", "hang", "garble", "mean", "foreign", "secrets", "core"):
             place.add(guest, state=GuestState.SHUTOFF)
         session = SampleSession(endpoint, place)
         place.attach(session)

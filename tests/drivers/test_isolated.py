@@ -245,6 +245,12 @@ def test_secrets_are_neither_on_the_command_line_nor_in_the_environment(opened, 
     assert "of-the-host" not in seen.value.detail
 
 
+def test_a_child_that_crashes_leaves_no_core_file(opened):
+    session = opened()
+    with pytest.raises(AuthFailed, match=r"^0 bytes of core$"):
+        session.start(ref_of(session, "core"))
+
+
 def test_the_child_has_nothing_of_django():
     script = (
         "import sys, drivers.inside, drivers.libvirtd.hosted;"

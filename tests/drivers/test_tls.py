@@ -130,6 +130,7 @@ def test_credentials_that_cannot_be_read_when_used_then_a_sentence_without_them(
         Credentials(certificate="nonsense", private_key="geheim"),
         Credentials(certificate=one.certificate, private_key=other.key),
         Credentials(ca_certificate="no certificate at all"),
+        Credentials(ca_certificate="kein Zertifikat, für niemanden"),
     ):
         with pytest.raises(TlsFailed) as caught:
             client_context(credentials)
