@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import libvirt
 
-from bench import events, fanout, idle, inventory, pages, start, startup
+from bench import drivers, events, fanout, idle, inventory, pages, start, startup
 from bench.report import Row, load, machine, markdown_table, plain_table
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ BENCHES: dict[str, Callable[[bool], Iterator[Row]]] = {
     "inventory": inventory.run,
     "pages": pages.run,
     "idle": idle.run,
+    "drivers": drivers.run,
 }
 
 
