@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyVmomi import vim
 
-from drivers.errors import DriverError
+from drivers.errors import DriverError, Timeout
 from drivers.types import GuestEvent, GuestEventKind
 from drivers.vsphere.collector import query, through_view
 from drivers.vsphere.errors import Garbled, translate
@@ -32,6 +32,8 @@ WAIT_SECONDS = 5
 SLACK_SECONDS = 8.0
 EMPTY_SECONDS = 0.02
 """How much later than promised an answer may come. A dead host is noticed after 13 s."""
+LISTEN_SECONDS = 120.0
+"""How long the first answers, which tell all that there is, may take: a server that says "there is more" for ever ends too."""
 
 PATHS = (
     "name",
@@ -112,7 +114,9 @@ class EventTap:
     def add(self, sink: Callable[[GuestEvent], None]) -> None:
         """Send to `sink` too; what changes after this has returned is told. Blocks until the thread listens. Raises DriverError."""
         self.start()
-        self._listening.wait()
+        if not self._listening.wait(LISTEN_SECONDS):
+            message = "The hypervisor does not come to an end of telling what there is."
+            raise Timeout(message)
         if self._error is not None:
             raise self._error
         with self._lock:

@@ -75,6 +75,7 @@ class XapiSession(Session):
         self._watches: list[Watch] = []
         self._on_close: list[Callable[[str], None]] = []
         self._lost = ""
+        self._closed = False
         self._is_guest: dict[str, bool] = {}
         self._capabilities: Mapping[Feature, Support] = {}
         self._cpu_count = 0
@@ -236,6 +237,9 @@ class XapiSession(Session):
             watch.news(sink)
         except DriverError:
             watch.stop()
+            with self._lock:
+                # What has no thread notices no loss: `on_close` must not count on it.
+                self._watches = [each for each in self._watches if each is not watch]
             raise
 
     # -- consoles ---------------------------------------------------------------------------------------------------
@@ -281,10 +285,15 @@ class XapiSession(Session):
             callback(lost)
         elif not beats:
             here = self._members.here
-            self._watch().heartbeat(lambda seconds: self._wire.call("host.get_servertime", here, seconds=seconds))
+            try:
+                watch = self._watch()
+            except Unreachable:
+                return  # closed on this side, which is no loss; or lost just now, which has been told
+            watch.heartbeat(lambda seconds: self._wire.call("host.get_servertime", here, seconds=seconds))
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             watches, self._watches = self._watches, []
         for watch in watches:
             watch.stop()
@@ -293,6 +302,9 @@ class XapiSession(Session):
     def _watch(self) -> Watch:
         watch = Watch(self._another(), self._gone)
         with self._lock:
+            if self._closed or self._lost:
+                message = "The connection is closed."
+                raise Unreachable(message)
             self._watches.append(watch)
         return watch
 

@@ -1,4 +1,4 @@
-"""A vSphere console whose host lies: about where it is, and about how much it wants to be answered."""
+"""A vSphere server that lies: about where a console is, how much it wants to be answered, and when it has told all."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
-from drivers.errors import Unreachable
-from drivers.vsphere import webmks
+from drivers.errors import Timeout, Unreachable
+from drivers.vsphere import events, webmks
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,15 @@ def test_a_console_when_pongs_pile_up_is_given_up(monkeypatch):
     finally:
         console.close()
         theirs.close()
+
+
+def test_news_when_they_never_begin_then_the_listener_does_not_wait_for_ever(monkeypatch):
+    monkeypatch.setattr(events, "LISTEN_SECONDS", 0.05)
+    never = threading.Event()
+    tap = events.EventTap(connect=lambda: never.wait() and None, look=print, name_of=str, lost=print)
+    try:
+        with pytest.raises(Timeout):
+            tap.add(print)
+    finally:
+        tap.close()
+        never.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 import time
 import xmlrpc.client
 from concurrent.futures import ThreadPoolExecutor
@@ -529,3 +530,27 @@ def test_the_score_card_says_what_is_declared():
     for feature, word in table:
         assert word in {"done", "exempt", "todo"}
         assert (word == "done") is (Feature(feature) in DRIVER.features), feature
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+def listeners() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("xapi-")}
+
+
+def test_a_loss_when_news_were_refused_before_is_noticed_all_the_same(mischief, own_session):
+    mischief.order(refuse={"event.from": ["INTERNAL_ERROR", "no news today"]})
+    before = listeners()
+    with pytest.raises(DriverError):
+        own_session.subscribe(lambda _event: None)
+    own_session.on_close(lambda _reason: None)
+    assert len(listeners() - before) == 1
+
+
+def test_a_session_when_closed_then_nobody_listens_any_more(mischief, own_session):
+    before = listeners()
+    own_session.close()
+    own_session.close()
+    own_session.on_close(lambda _reason: pytest.fail("nothing was lost"))
+    with pytest.raises(Unreachable):
+        own_session.subscribe(lambda _event: None)
+    assert not listeners() - before
