@@ -39,7 +39,7 @@ async def test_nothing_is_sent_before_a_subscription(listener: Socket) -> None:
 
 async def test_events_follow_in_the_shape_of_the_contract(listener: Socket) -> None:
     before = await thread(append, "old")
-    await thread(wait_until, lambda: reader._running.last >= before, 10, "the reader has it")
+    await thread(wait_until, lambda: reader._running and reader._running.last >= before, 10, "the reader has it")
     assert await listener.subscribe() == {"type": "subscribed", "seq": before}
     seq = await thread(append, "web-1", type="vm.state_changed", object="vm/42", actor="watcher")
     event = await listener.read()

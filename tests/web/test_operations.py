@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from accounts.actor import SYSTEM
+from drivers.types import GuestState
 from operations.answers import operation_json
 from operations.api import OperationOut
 from operations.models import Operation, OperationLog
@@ -111,9 +112,9 @@ def test_waiting_is_bounded(api: Api) -> None:
 
 
 def test_a_running_operation_is_asked_to_stop(place: Place, api: Api, workers: Callable[[], None]) -> None:
-    vm = place.guest("deaf", obeys=False, state="running")
+    vm = place.guest("deaf", obeys=False, state=GuestState.RUNNING)
     started = api.post(f"/vms/{vm.pk}/actions/shutdown", {"timeout_seconds": 60}).json()
-    place.world.wait_for_calls("shutdown", 1)
+    assert place.world.wait_for_calls("shutdown", 1)
     answer = api.post(f"/operations/{started['id']}/cancel")
     # It may have noticed before the answer was made.
     assert (answer.status_code, answer.json()["state"]) in ((202, "running"), (200, "cancelled"))
