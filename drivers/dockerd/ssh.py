@@ -181,8 +181,9 @@ def _first_line(process: subprocess.Popen[bytes], deadline: float) -> bytes | No
         return b""
     number, data = process.stdout.fileno(), b""
     while b"\n" not in data and len(data) < _WORDS_MAX:
-        ready, _, _ = select.select([number], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
+        poll = select.poll()  # select() refuses descriptors from 1024 on
+        poll.register(number, select.POLLIN)
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             return None
         piece = os.read(number, 256)
         if not piece:
