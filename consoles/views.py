@@ -27,9 +27,9 @@ LABELS = {"serial": _("Serial"), "shell": _("Shell"), "vnc": _("Screen"), "spice
 def console_frame(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     """Shown in the dock, or alone. `?type=` chooses what to open; the socket needs a ticket of its own."""
     vm = vm_get(vm_id, by=request.actor)  # type: ignore[attr-defined]
-    found = console_types(vm) or ["serial"]
+    found = console_types(vm)
     wanted = request.GET.get("type", "")
-    kind = wanted if wanted in found else found[0]
+    kind = wanted if wanted in found else next(iter(found), "serial")  # asked for all the same: the refusal says why
     return render(
         request, "consoles/console.html", {"vm": vm, "type": kind, "types": [(value, LABELS[value]) for value in found]}
     )

@@ -14,6 +14,8 @@ const guest = body.dataset.name ?? "";
 let type = body.dataset.type ?? "serial";
 const screen = /** @type {HTMLElement} */ ($("#screen"));
 
+const LIVED_MS = 10_000;
+
 /**
  * @typedef {"connecting" | "open" | "waiting" | "busy" | "off" | "closed"} State
  * @typedef {{ attach: (socket: WebSocket) => void, detach: () => void, focus: () => void, paste: (text: string) => void,
@@ -29,6 +31,7 @@ let watching = null;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer;
 let tries = 0;
+let opened = 0;
 let round = 0;
 
 /* ---- what is said ---- */
@@ -76,16 +79,10 @@ async function connect({ takeOver = false } = {}) {
     socket.binaryType = "arraybuffer";
     socket.addEventListener("open", () => {
       if (mine !== round) return;
+      opened = Date.now();
       show("open");
       view?.focus();
     });
-    socket.addEventListener(
-      "message",
-      () => {
-        tries = 0;
-      },
-      { once: true },
-    );
     socket.addEventListener("close", (event) => mine === round && closed(event.code, event.reason));
     view.attach(socket);
   } catch (error) {
@@ -114,7 +111,7 @@ function refused(error) {
   else if (code === "offline" || code === "host_unreachable" || code === "timeout") {
     show("waiting", text, [again()]);
     wait();
-  } else show("closed", text, [again()]);
+  } else show("closed", text, code === "unsupported" ? [] : [again()]);
 }
 
 /**
@@ -123,6 +120,9 @@ function refused(error) {
  */
 function closed(code, reason) {
   drop();
+  // One that opens and breaks at once is no success: tried without a pause it asked its hypervisor ten times a second.
+  if (opened && Date.now() - opened > LIVED_MS) tries = 0;
+  opened = 0;
   const more = reason ? ` (${reason})` : "";
   if (code === 4409) {
     show("busy", t("Somebody else is connected to this console%(more)s. Only one can type at a time.", { more }), [
