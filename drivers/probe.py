@@ -334,8 +334,8 @@ class _Doctor:
 
     def _capabilities(self) -> _Found:
         found = self._ask(lambda visit: visit.capabilities(self._budget))
-        able = [str(feature) for feature, support in found.items() if support.supported]
-        unable = [str(feature) for feature, support in found.items() if not support.supported]
+        able = [str(feature) for feature in Feature if feature in found and found[feature].supported]
+        unable = [str(feature) for feature in Feature if feature in found and not found[feature].supported]
         return _Found(f"Can: {', '.join(able) or 'nothing'}. Cannot: {', '.join(unable) or 'nothing is missing'}.")
 
     def _ask(self, question: Callable[[_Visit], _R]) -> _R:

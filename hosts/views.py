@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
-from django.db.models import Count, Q
+from django.db.models import Count, F, Q
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
@@ -50,6 +50,8 @@ def _listed(by: Actor) -> dict[str, Any]:
         .annotate(
             guests=Count("vms", filter=present),
             running=Count("vms", filter=present & Q(vms__state="running")),
+            told=F("capabilities__events__supported"),
+            why_not_told=F("capabilities__events__reason"),
         )
         .order_by("host__name", "host_id", "driver", "uri")[:HOSTS_MAX]
     )
