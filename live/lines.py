@@ -87,6 +87,11 @@ def _line(event: Event) -> Line:
     )
 
 
+def _word(field: str) -> str:
+    """A field's name for people: `memory_total_bytes` → "memory total", `cpu_count` → "CPU count"."""
+    return field.removesuffix("_bytes").replace("_", " ").replace("cpu", "CPU").replace("xml", "XML")
+
+
 def _words(event: Event) -> tuple[str, str]:
     data: dict[str, Any] = event.data
     if event.type == "vm.state_changed":
@@ -96,7 +101,7 @@ def _words(event: Event) -> tuple[str, str]:
         state = str(data.get("state", ""))
         return ("op-running" if state == "running" else state), str(_OPERATION_STATES.get(state, state))
     if event.type in ("vm.changed", "host.changed"):
-        names = ", ".join(sorted(data.get("changed") or ())).replace("_", " ")
+        names = ", ".join(dict.fromkeys(map(_word, sorted(data.get("changed") or ()))))
         return "off", _("changed: %(what)s") % {"what": names} if names else _("changed")
     if event.type in _PLAIN:
         css, text = _PLAIN[event.type]
