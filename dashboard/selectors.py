@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, F, Q, Sum
 from django.utils import timezone
 
 from accounts.policy import visible
@@ -16,7 +16,7 @@ from hosts.models import Host, Hypervisor
 from metrics.models import Latest
 from operations.choices import State as OperationState
 from operations.selectors import operation_list
-from vms.choices import ACTIVE, State
+from vms.choices import ACTIVE, Kind, State
 from vms.grammar import needs_a_look
 from vms.models import VM
 
@@ -32,6 +32,10 @@ FAILED_WITHIN = dt.timedelta(hours=24)
 FRESH = dt.timedelta(seconds=60)
 CAPACITY_MAX = 12
 MEMORY_HIGH = 0.9
+_MACHINE = Q(kind=Kind.MACHINE)
+_LIMITED_CPU = _MACHINE | Q(vcpus__lt=F("hypervisor__host__cpu_count"))
+_LIMITED_MEMORY = _MACHINE | Q(memory_bytes__lt=F("hypervisor__host__memory_total_bytes"))
+"""A container that may use the whole host was promised nothing: counted, a host with two of them would look twice sold."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -212,7 +216,7 @@ def capacity(by: Actor, *, limit: int = CAPACITY_MAX, host: uuid.UUID | None = N
         )
         .order_by()
         .values_list("hypervisor__host")
-        .annotate(Sum("vcpus"), Sum("memory_bytes"))
+        .annotate(cpus=Sum("vcpus", filter=_LIMITED_CPU), memory=Sum("memory_bytes", filter=_LIMITED_MEMORY))
     }
     samples = {
         row.subject: row
@@ -221,7 +225,7 @@ def capacity(by: Actor, *, limit: int = CAPACITY_MAX, host: uuid.UUID | None = N
     found = []
     for pk, row in known.items():
         sample = samples.get(pk)
-        vcpus, memory = promised.get(pk, (0, 0))
+        vcpus, memory = (number or 0 for number in promised.get(pk, (0, 0)))
         found.append(
             Capacity(
                 host=row,

@@ -413,7 +413,7 @@ def _cpu_words(place: Place) -> str:
     values = {"cpus": cpus, "promised": promised}
     if place.cpu_ratio is None:
         return _("%(cpus)s, how busy is not known; %(promised)s.") % values
-    return _("%(cpus)s, busy to %(percent)s percent; %(promised)s.") % {
+    return _("%(cpus)s, %(percent)s %% busy; %(promised)s.") % {
         **values,
         "percent": round(_within(place.cpu_ratio) * 100),
     }

@@ -6,11 +6,11 @@ import datetime as dt
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from django.db.models import Q, Sum
+from django.db.models import F, Q, Sum
 from django.utils import timezone
 
 from accounts.policy import visible
-from drivers.types import GuestState
+from drivers.types import GuestKind, GuestState
 from hosts.advisor import Advice, Demand, Place, advise
 from hosts.models import Host, Hypervisor
 from metrics.models import Latest
@@ -88,10 +88,16 @@ def _free(host: Host, load: Latest | None) -> int | None:
 
 
 def _promised() -> dict[uuid.UUID, tuple[int, int]]:
-    """Host → vCPUs and bytes that its running guests were promised, through whichever of its hypervisors."""
+    """Host → vCPUs and bytes that its running guests were promised, through whichever of its hypervisors.
+
+    A container that may use the whole host was promised nothing.
+    """
     awake = Q(vms__gone_at=None, vms__state__in=_AWAKE)
+    machine = Q(vms__kind=GuestKind.MACHINE)
+    cpu = awake & (machine | Q(vms__vcpus__lt=F("host__cpu_count")))
+    memory = awake & (machine | Q(vms__memory_bytes__lt=F("host__memory_total_bytes")))
     sums = Hypervisor.objects.values("host").order_by()
-    sums = sums.annotate(vcpus=Sum("vms__vcpus", filter=awake), memory=Sum("vms__memory_bytes", filter=awake))
+    sums = sums.annotate(vcpus=Sum("vms__vcpus", filter=cpu), memory=Sum("vms__memory_bytes", filter=memory))
     return {row["host"]: (row["vcpus"] or 0, row["memory"] or 0) for row in sums}
 
 

@@ -84,6 +84,12 @@ class VM(BaseModel):
         return GuestRef(uuid=self.uuid, name=self.name)
 
     @property
+    def memory_limited(self) -> bool:
+        """False for a container that may use all its host has: engines say the host's memory then, OpenVZ none. Needs the host selected."""
+        room = self.hypervisor.host.memory_total_bytes
+        return self.kind != Kind.CONTAINER or (self.memory_bytes > 0 and not 0 < room <= self.memory_bytes)
+
+    @property
     def stale(self) -> bool:
         """Whether its host is out of reach, so that the last known state stands. Needs `hypervisor` selected."""
         return not self.hypervisor.online

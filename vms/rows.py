@@ -111,7 +111,7 @@ def _memory_in_use(vm: VM, load: Values | None) -> int | None:
     All of it, or more, is what it was given or what its process holds on the host, which says nothing of how full it is.
     """
     used = load.memory_bytes if load else None
-    return used if used is not None and used < vm.memory_bytes else None
+    return used if used is not None and (used < vm.memory_bytes or not vm.memory_limited) else None
 
 
 def _reason(vm: VM, name: str, action: dict[str, Any], *, by: Actor, words: dict[str, str]) -> str:

@@ -16,6 +16,7 @@ from accounts.answers import is_htmx
 from accounts.policy import may, visible
 from core.errors import BadInput, Missing
 from core.paging import Page, paginate
+from drivers.types import Feature
 from events.selectors import ORDERINGS as EVENT_ORDERINGS
 from events.selectors import event_list
 from hosts.choices import LinkState
@@ -190,7 +191,17 @@ def vm_xml(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     """The definition's tab. The definition itself is asked for by the page's script: reading it takes a worker."""
     by = _actor(request)
     vm = vm_get(vm_id, by=by)
-    return render(request, "vms/xml.html", {**_page(vm, by, tab="xml"), "may_read": may(by, "vm.xml", vm)})
+    return render(
+        request,
+        "vms/xml.html",
+        {**_page(vm, by, tab="xml"), "may_read": may(by, "vm.xml", vm), "why_none": _why_no_xml(vm)},
+    )
+
+
+def _why_no_xml(vm: VM) -> str:
+    """Why its hypervisor has no definition to show; "" where it has, or where nobody knows yet."""
+    supported, reason = vm.hypervisor.support(Feature.XML)
+    return "" if supported or Feature.XML not in vm.hypervisor.capabilities else reason
 
 
 @require_safe
@@ -291,9 +302,10 @@ def _facts(vm: VM) -> dict[str, Any]:
         "cmdline": _("Command line"),
         "init": _("First program"),
     }
+    boot = {**vm.boot, "devices": str(vm.boot.get("devices", "")).replace(",", ", ")}
     return {
         "addresses": [text for text in map(address_text, vm.addresses) if text],
-        "boot": [(word, vm.boot[key]) for key, word in words.items() if vm.boot.get(key)],
+        "boot": [(word, boot[key]) for key, word in words.items() if boot.get(key)],
     }
 
 

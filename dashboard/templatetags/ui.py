@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from django.template.context import RequestContext
     from django.utils.functional import _StrPromise
 
+    from vms.models import VM
+
 register = template.Library()
 
 NOT_KNOWN = format_bytes(None)
@@ -250,6 +252,22 @@ def ago(at: datetime | None, style: str = "ago") -> SafeString:
     iso = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     exact = formats.date_format(local, "j M Y, H:i:s")
     return format_html('<time datetime="{}" title="{}" data-time="{}">{}</time>', iso, exact, style, text)
+
+
+@register.filter
+def memory_size(vm: VM) -> str:
+    """What a guest may use, short: a size, "no limit", or a dash where nobody knows."""
+    if not vm.memory_limited:
+        return _("no limit")
+    return size(vm.memory_bytes) if vm.memory_bytes else NOT_KNOWN
+
+
+@register.filter
+def memory_words(vm: VM) -> str:
+    """The same within a sentence."""
+    if not vm.memory_limited:
+        return _("no memory limit")
+    return size(vm.memory_bytes) if vm.memory_bytes else _("memory not known")
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ def test_reasons_when_asked_for_much_then_one_sentence_each() -> None:
         "Hybrid: a kernel of its own, by the hypervisor inside the host's kernel.",
         "Fewer fit than containers would: each guest brings a kernel and its memory.",
         "32 GiB of 64 GiB of memory are free.",
-        "8 CPUs, busy to 25 percent; 1 vCPU is promised.",
+        "8 CPUs, 25 % busy; 1 vCPU is promised.",
         "The last start took 0.5 s here, without the guest's own boot.",
         "Its guests can run hypervisors.",
         "Consoles: serial, shell, vnc, spice.",

@@ -136,7 +136,7 @@ def test_advice_when_the_machine_is_loaded_then_lower_and_said(api: Api) -> None
     VMFactory(hypervisor=busy, state="shutoff", vcpus=9)
     first, second = advised(api)["candidates"]
     assert (first["hypervisor"], second["hypervisor"]) == (str(idle.pk), str(busy.pk))
-    assert "8 CPUs, busy to 90 percent; 6 vCPUs are promised." in second["reasons"]
+    assert "8 CPUs, 90 % busy; 6 vCPUs are promised." in second["reasons"]
     assert [one["code"] for one in advised(api, memory_bytes=8 * GIB)["refused"]] == ["no_memory"]
 
 
