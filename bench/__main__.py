@@ -1,4 +1,4 @@
-"""`python -m bench [NAME …]`: the product against raw libvirt, in one run on this machine.
+"""`python -m bench [NAME …]`: the product against raw libvirt and other raw client libraries, in one run on this machine.
 
 Each bench starts servers of its own on free ports and data directories of its own, uses them as any program would (REST with a
 token, WebSockets), measures the floor beside it, and takes away what it made. Needs root and this machine's libvirtd, which

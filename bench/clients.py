@@ -24,6 +24,7 @@ from pyVmomi import vim, vmodl
 
 from bench.raw import ensure_event_loop
 from drivers.hyperv.wire import PAGE, WMI
+from drivers.vsphere.events import PATHS
 from drivers.vsphere.guests import WHOLE
 from drivers.vsphere.session import _QUICK
 from drivers.vsphere.stats import CHUNK, INTERVAL_SECONDS, WANTED
@@ -173,7 +174,7 @@ class Vsphere(Client):
         view = content.viewManager.CreateContainerView(content.rootFolder, [vim.VirtualMachine], True)  # noqa: FBT003 - the API's order
         machine = content.searchIndex.FindByUuid(None, uuid, True, True)  # noqa: FBT003 - the API's order
         collector = content.propertyCollector.CreatePropertyCollector()
-        collector.CreateFilter(_through(view, ["runtime.powerState"]), partialUpdates=True)
+        collector.CreateFilter(_through(view, PATHS), partialUpdates=True)
         version = collector.WaitForUpdatesEx("", query.WaitOptions(maxWaitSeconds=1)).version
 
         def turn() -> None:
