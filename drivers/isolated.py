@@ -14,11 +14,13 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,7 +39,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME")
+KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME")
 OPEN_SECONDS = 30.0
 READ_SECONDS = 30.0
 ACT_SECONDS = 120.0
@@ -93,11 +95,14 @@ class Child:
         ours, theirs = socket.socketpair()
         # The pipe has room for many calls; a child that reads none for so long is stopped.
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(SEND_SECONDS), 0))
+        # A child that is killed tidies nothing up: keys that it wrote for its library's eyes go with its directory.
+        self._directory = tempfile.mkdtemp(prefix="vmm-child-")
         try:
             with theirs:
-                self._process = _spawn(theirs)
+                self._process = _spawn(theirs, self._directory)
         except OSError as error:
             ours.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
             raise Unreachable(f"No process can be started for the hypervisor's library: {error.strerror}.") from error
         self._stream = ours
         self._sending = threading.Lock()
@@ -280,6 +285,7 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)
         if not reason:
             reason = f"the process of its library {_how(code)}"
             if self._over is None and not self._let_go:
@@ -289,11 +295,11 @@ class Child:
             self._stream.close()
 
 
-def _spawn(pipe: socket.socket) -> subprocess.Popen[bytes]:
+def _spawn(pipe: socket.socket, directory: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
         [sys.executable, "-m", "drivers.inside", str(pipe.fileno())],
         cwd=_ROOT,
-        env={name: value for name in KEPT if (value := os.environ.get(name)) is not None},
+        env={name: value for name in KEPT if (value := os.environ.get(name)) is not None} | {"TMPDIR": directory},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=(pipe.fileno(),),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +66,9 @@ class SampleDriver(FakeDriver):
         name = endpoint.uri.rpartition("/")[2]
         if name == "refused":
             raise AuthFailed("The password is wrong.", attempts=3)
-        if name == "never":
+        if name == "keyed":
+            Path(tempfile.gettempdir(), "key").write_text("geheim")
+        if name in ("never", "keyed"):
             threading.Event().wait()
         place = world(name)
         for guest in ("web", "segv", "freeze", "hang", "garble", "mean", "foreign", "secrets", "core"):

@@ -8,6 +8,7 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -213,6 +214,17 @@ def test_an_open_that_hangs_is_a_timeout_and_killed(opened, monkeypatch):
     monkeypatch.setattr(isolated, "OPEN_SECONDS", 1.0)
     with pytest.raises(Timeout):
         opened("never")
+
+
+def test_a_child_that_is_killed_while_it_opens_leaves_no_file(opened, monkeypatch, tmp_path):
+    monkeypatch.setattr(isolated, "OPEN_SECONDS", 2.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    written = threading.Thread(target=wait_until, args=(lambda: list(tmp_path.glob("*/key")), 5, "the key"))
+    written.start()
+    with pytest.raises(Timeout):
+        opened("keyed")
+    written.join()
+    wait_until(lambda: not list(tmp_path.iterdir()), 5, "nothing is left")
 
 
 def test_a_foreign_exception_in_the_child_is_a_driver_error_and_nothing_more(opened):
