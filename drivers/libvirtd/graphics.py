@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 
+from drivers import reach
 from drivers.errors import Timeout, Unreachable, Unsupported
 
 CONNECT_SECONDS = 5.0
@@ -99,9 +100,16 @@ def from_descriptor(descriptor: int) -> SocketConsole:
 
 
 def connect(host: str | None, port: int) -> SocketConsole:
-    """Connect to a display's address. Blocks for some seconds at most. Raises Unreachable."""
+    """Connect to a display's address. Blocks for some seconds at most. Raises Unreachable.
+
+    The address stands in the guest's definition, which others write: what no host can be (`drivers.reach.forbidden`) is not it.
+    """
     try:
-        connection = socket.create_connection((host or "127.0.0.1", port), timeout=CONNECT_SECONDS)
+        budget = reach.Budget(time.monotonic() + CONNECT_SECONDS)
+        connection, _ = reach.connect(reach.resolve(host or "127.0.0.1", port, budget), port, budget)
+    except reach.Trouble as trouble:
+        message = f"The guest's display cannot be reached. {trouble.evidence}"
+        raise Unreachable(message) from trouble
     except OSError as error:
         message = f"The guest's display cannot be reached: {error.strerror or error}."
         raise Unreachable(message) from error
