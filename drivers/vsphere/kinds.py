@@ -15,7 +15,8 @@ from drivers.vsphere.collector import retrieve, through_view
 from drivers.vsphere.errors import translate
 from drivers.vsphere.session import VsphereSession
 from drivers.vsphere.values import items, text
-from drivers.vsphere.wire import Target, Wire
+from drivers.vsphere.wire import Wire
+from drivers.wires import Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

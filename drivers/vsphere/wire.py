@@ -2,7 +2,7 @@
 
 pyVmomi's own transport reads answers of any size for any time, as long as a byte comes now and then, and passes on whatever a
 damaged answer makes its parser raise. Here a call has one deadline for all of it, an answer has a size, and what cannot be read
-is `Garbled`. Connections are kept and reused; several threads may call at once, each has its own.
+is `Garbled`. The connections are `drivers.wires`'.
 """
 
 from __future__ import annotations
@@ -11,28 +11,25 @@ import contextlib
 import http.client
 import io
 import re
-import select
-import socket
-import ssl
 import threading
 import time
 import urllib.parse
 import zlib
-from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 
 from pyVmomi import VmomiSupport, vim, vmodl
 from pyVmomi.SoapAdapter import SoapResponseDeserializer, SoapStubAdapterBase
 
-from drivers import tls
-from drivers.errors import AuthFailed, DriverError, TlsFailed, Unreachable
+from drivers import wires
+from drivers.errors import AuthFailed, DriverError, Unreachable
 from drivers.vsphere.errors import Garbled, driver_error, is_fault, translate
+from drivers.wires import CONNECT_SECONDS, Connections, DeadlineSocket, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import ssl
+    from collections.abc import Callable
 
-CONNECT_SECONDS = 10.0
 CALL_SECONDS = 30.0
 IDLE_SECONDS = 45.0
 """hostd closes what is idle for a minute or two: we are first."""
@@ -45,106 +42,11 @@ OLDEST = "vim.version.version10"
 _VERSION = re.compile(rb"<version>([0-9.]{1,20})</version>")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where a wire leads and as whom. Its repr shows no password."""
-
-    host: str
-    port: int
-    context: ssl.SSLContext
-    username: str
-
-    @property
-    def authority(self) -> str:
-        """As it stands in a URL and a Host header."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-class DeadlineSocket:
-    """A TLS connection whose every read and write ends at `until` (`time.monotonic()`), however slowly bytes come."""
-
-    def __init__(self, connection: ssl.SSLSocket) -> None:
-        self._connection = connection
-        self.until = 0.0
-        self.last_used = time.monotonic()
-        self.reusable = False
-
-    def _arm(self) -> None:
-        left = self.until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._connection.settimeout(left)
-
-    def send(self, data: bytes) -> None:
-        """All of `data`."""
-        view = memoryview(data)
-        while view:
-            self._arm()
-            view = view[self._connection.send(view[:65536]) :]
-
-    def receive_into(self, buffer: Any) -> int:
-        """As `socket.recv_into`."""
-        self._arm()
-        return self._connection.recv_into(buffer)
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """For `http.client.HTTPResponse`. Closing the file leaves the connection open."""
-        return io.BufferedReader(_Reader(self), 65536)
-
-    def stale(self) -> bool:
-        """Whether the other side has ended it, or said something unasked: then it is of no use any more."""
-        poll = select.poll()
-        poll.register(self._connection, select.POLLIN)
-        return bool(poll.poll(0)) or time.monotonic() - self.last_used > IDLE_SECONDS
-
-    def wake(self) -> None:
-        """End it under a thread that reads: that thread sees the end of the stream. From any thread; never raises."""
-        with contextlib.suppress(OSError, ValueError):
-            # Not SSLSocket's own shutdown: it takes the TLS object away under the reader's feet.
-            socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Only by the thread that uses it. Never raises."""
-        with contextlib.suppress(OSError, ValueError):
-            self._connection.close()
-
-
-class _Reader(io.RawIOBase):
-    def __init__(self, source: DeadlineSocket) -> None:
-        self._source = source
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._source.receive_into(buffer)
-
-
 def dial(
     host: str, port: int, context: ssl.SSLContext, *, seconds: float = CONNECT_SECONDS, address: str = ""
 ) -> ssl.SSLSocket:
-    """Connect and shake hands within `seconds`. Raises Unreachable, Timeout, TlsFailed.
-
-    `address` is where the host is, where that has been looked up (and judged) already.
-    """
-    until = time.monotonic() + seconds
-    with translate(host=host):
-        plain = socket.create_connection((address or host, port), timeout=seconds)
-    try:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        plain.settimeout(max(0.1, until - time.monotonic()))
-        return context.wrap_socket(plain, server_hostname=host)
-    except ssl.SSLError as error:
-        plain.close()
-        raise tls.translate(error, host=host) from error
-    except TimeoutError as error:
-        plain.close()
-        message = f"{host} took the connection, but did not answer the TLS handshake in time."
-        raise Unreachable(message, host=host) from error
-    except OSError as error:
-        plain.close()
-        message = f"{host} ended the connection in the TLS handshake; is this the HTTPS port of a VMware host?"
-        raise TlsFailed(message, host=host) from error
+    """As `drivers.wires.dial`, to what should be a VMware host."""
+    return wires.dial(host, port, context, expected="a VMware host", seconds=seconds, address=address)
 
 
 class Wire(SoapStubAdapterBase):
@@ -156,15 +58,11 @@ class Wire(SoapStubAdapterBase):
     def __init__(self, target: Target, password: Callable[[], str]) -> None:
         self.target = target
         self._password = password
-        self._lock = threading.Lock()
+        self._connections = Connections(self._dial, idle_seconds=IDLE_SECONDS)
         self._login_lock = threading.Lock()
-        self._idle: list[DeadlineSocket] = []
-        self._live: set[DeadlineSocket] = set()
         self._cookie = ""
         self._generation = 0
-        self._closed = False
         self.requestContext: dict[str, str] = {}  # SerializeRequest asks for it
-        self.calls = 0
         self.renewed: Callable[[], None] = lambda: None
         """Called after signing in again: views and collectors of the old session are gone."""
         super().__init__(OLDEST)  # type: ignore[no-untyped-call]
@@ -198,37 +96,28 @@ class Wire(SoapStubAdapterBase):
 
     def close(self) -> None:
         """Sign out within a few seconds, and end every connection. Never raises; may be called twice."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
+        if not self._connections.shut():
+            return
         if self._cookie and self.content is not None:
             with contextlib.suppress(DriverError, vmodl.MethodFault):
                 manager = self.service("sessionManager")
                 self._invoke(method(manager, "Logout"), manager, (), seconds=3.0, last=True)
-        with self._lock:
-            idle, self._idle = self._idle, []
-            live = list(self._live)
-        for each in idle:
-            each.close()
-        for each in live:
-            each.wake()
+        self._connections.cut()
 
     def abandon(self) -> None:
         """End every connection at once, without a word: for a host that is gone."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-            live = list(self._live)
-        for each in idle:
-            each.close()
-        for each in live:
-            each.wake()
+        self._connections.shut()
+        self._connections.cut()
 
     @property
     def closed(self) -> bool:
         """Whether it was closed on this side."""
-        return self._closed
+        return self._connections.closed
+
+    @property
+    def calls(self) -> int:
+        """How often something was sent there and answered."""
+        return self._connections.uses
 
     # -- calls ----------------------------------------------------------------------------------------------------------
     def InvokeMethod(self, mo: Any, info: Any, args: Any) -> Any:  # noqa: N802 - pyVmomi's name
@@ -322,7 +211,7 @@ class Wire(SoapStubAdapterBase):
             head.append(f"Cookie: {self._cookie}")
         request = "\r\n".join([*head, "", ""]).encode() + body
         until = time.monotonic() + (seconds or CALL_SECONDS)
-        with self._connected(until, last=last) as connection:
+        with self._connections.one(until, connect_seconds=CONNECT_SECONDS, last=last) as connection:
             connection.send(request)
             response = http.client.HTTPResponse(connection, method=method)  # type: ignore[arg-type]
             response.begin()
@@ -331,53 +220,9 @@ class Wire(SoapStubAdapterBase):
             connection.reusable = not response.will_close
             return response.status, content
 
-    @contextlib.contextmanager
-    def _connected(self, until: float, *, last: bool) -> Iterator[DeadlineSocket]:
-        connection = self._take(last=last)
-        if connection is None:
-            connection = DeadlineSocket(
-                dial(
-                    self.target.host,
-                    self.target.port,
-                    self.target.context,
-                    seconds=min(CONNECT_SECONDS, until - time.monotonic()),
-                )
-            )
-        connection.until, connection.reusable = until, False
-        with self._lock:
-            self._live.add(connection)
-            gone = self._closed and not last
-            self.calls += 1
-        try:
-            if gone:
-                raise _closed()
-            yield connection
-        except (OSError, http.client.HTTPException) as error:
-            if self._closed and not last:
-                raise _closed() from error
-            raise
-        finally:
-            connection.last_used = time.monotonic()
-            with self._lock:
-                self._live.discard(connection)
-                kept = connection.reusable and not self._closed
-                if kept:
-                    self._idle.append(connection)
-            if not kept:
-                connection.close()
-
-    def _take(self, *, last: bool) -> DeadlineSocket | None:
-        """A kept connection that still stands."""
-        while True:
-            with self._lock:
-                if self._closed and not last:
-                    raise _closed()
-                if not self._idle:
-                    return None
-                connection = self._idle.pop()
-            if not connection.stale():
-                return connection
-            connection.close()
+    def _dial(self, seconds: float) -> DeadlineSocket:
+        target = self.target
+        return DeadlineSocket(dial(target.host, target.port, target.context, seconds=seconds))
 
     def _keep_cookie(self, response: http.client.HTTPResponse) -> None:
         for text in response.headers.get_all("Set-Cookie") or ():
@@ -431,11 +276,6 @@ def _refusal(status: int, host: str) -> DriverError:
     if status in (502, 503, 504):
         return Unreachable(f"The management service there is not ready (HTTP {status}).", host=host)
     return Garbled(f"What answers there is no vSphere: it says HTTP {status}.", host=host)
-
-
-def _closed() -> Unreachable:
-    message = "The connection is closed."
-    return Unreachable(message)
 
 
 def _order(number: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from drivers.errors import Timeout, Unreachable
 
 if TYPE_CHECKING:
-    from drivers.xapi.wire import DeadlineSocket
+    from drivers.wires import DeadlineSocket
 
 WRITE_SECONDS = 5.0
 _SLICE_SECONDS = 0.5

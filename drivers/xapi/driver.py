@@ -10,9 +10,10 @@ from drivers.base import Driver
 from drivers.errors import AuthFailed, Unreachable
 from drivers.forms import CA_CERTIFICATE, HOST, PASSWORD, PORT, USERNAME, VERIFY, Way
 from drivers.types import Endpoint, Feature, Proof
+from drivers.wires import Target
 from drivers.xapi.pool import HTTPS_PORT
 from drivers.xapi.session import XapiSession
-from drivers.xapi.wire import Target, Wire
+from drivers.xapi.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from drivers import reach, tls
 from drivers.errors import Denied, TlsFailed, Unreachable, Unsupported
 from drivers.types import Credentials
+from drivers.wires import Target
 from drivers.xapi import records
 from drivers.xapi.records import text
-from drivers.xapi.wire import Target
 
 if TYPE_CHECKING:
     import ssl

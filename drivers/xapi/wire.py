@@ -2,35 +2,31 @@
 
 The binding's own transport has no deadline, no limit, one connection, and a session that two threads would renew against each
 other. Here a call has one deadline for all of it, an answer has a size and no document type (so no entities), and an expired session
-is renewed once. Connections are kept and reused; several threads may call at once, each has its own.
+is renewed once. The connections are `drivers.wires`'.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
-import io
 import re
-import select
-import socket
-import ssl
 import threading
 import time
 import xmlrpc.client
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
 import XenAPI
 
-from drivers import tls
-from drivers.errors import AuthFailed, DriverError, TlsFailed, Unreachable
+from drivers import wires
+from drivers.errors import AuthFailed, DriverError, Unreachable
+from drivers.wires import CONNECT_SECONDS, Connections, DeadlineSocket, Target
 from drivers.xapi.errors import Garbled, driver_error, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-CONNECT_SECONDS = 10.0
 CALL_SECONDS = 30.0
 IDLE_SECONDS = 20.0
 """What was not used for so long is not used again: a stunnel or firewall on the way may have forgotten it without a word."""
@@ -44,106 +40,9 @@ ORIGIN = "vmmanager"
 _SESSION = re.compile(r"[\x21-\x3a\x3c-\x7e]{1,256}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where a wire leads and as whom. Its repr shows no password."""
-
-    host: str
-    port: int
-    context: ssl.SSLContext
-    username: str
-
-    @property
-    def authority(self) -> str:
-        """As it stands in a URL and a Host header."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-class DeadlineSocket:
-    """A TLS connection whose every read and write ends at `until` (`time.monotonic()`), however slowly bytes come."""
-
-    def __init__(self, connection: ssl.SSLSocket) -> None:
-        self.connection = connection
-        self.until = 0.0
-        self.last_used = time.monotonic()
-
-    def _arm(self) -> None:
-        left = self.until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self.connection.settimeout(left)
-
-    def send(self, data: bytes) -> None:
-        """All of `data`."""
-        view = memoryview(data)
-        while view:
-            self._arm()
-            view = view[self.connection.send(view[:65536]) :]
-
-    def receive(self, size: int) -> bytes:
-        """At most `size` bytes, `b""` at the end."""
-        self._arm()
-        return self.connection.recv(size)
-
-    def receive_into(self, buffer: Any) -> int:
-        """As `socket.recv_into`."""
-        self._arm()
-        return self.connection.recv_into(buffer)
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """For `http.client.HTTPResponse`. Closing the file leaves the connection open."""
-        return io.BufferedReader(_Reader(self), 65536)
-
-    def stale(self) -> bool:
-        """Whether the other side has ended it, or said something unasked: then it is of no use any more."""
-        poll = select.poll()
-        poll.register(self.connection, select.POLLIN)
-        return bool(poll.poll(0)) or time.monotonic() - self.last_used > IDLE_SECONDS
-
-    def wake(self) -> None:
-        """End it under a thread that reads: that thread sees the end of the stream. From any thread; never raises."""
-        with contextlib.suppress(OSError, ValueError):
-            # Not SSLSocket's own shutdown: it takes the TLS object away under the reader's feet.
-            socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Only by the thread that uses it. Never raises."""
-        with contextlib.suppress(OSError, ValueError):
-            self.connection.close()
-
-
-class _Reader(io.RawIOBase):
-    def __init__(self, source: DeadlineSocket) -> None:
-        self._source = source
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._source.receive_into(buffer)
-
-
-def dial(target: Target, *, seconds: float = CONNECT_SECONDS) -> DeadlineSocket:
-    """Connect and shake hands within `seconds`. Raises Unreachable, Timeout, TlsFailed."""
-    until = time.monotonic() + seconds
-    host = target.host
-    with translate(host=host):
-        plain = socket.create_connection((host, target.port), timeout=max(0.1, seconds))
-    try:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        plain.settimeout(max(0.1, until - time.monotonic()))
-        return DeadlineSocket(target.context.wrap_socket(plain, server_hostname=host))
-    except ssl.SSLError as error:
-        plain.close()
-        raise tls.translate(error, host=host) from error
-    except TimeoutError as error:
-        plain.close()
-        message = f"{host} took the connection, but did not answer the TLS handshake in time."
-        raise Unreachable(message, host=host) from error
-    except OSError as error:
-        plain.close()
-        message = f"{host} ended the connection in the TLS handshake; is this the HTTPS port of a XenServer?"
-        raise TlsFailed(message, host=host) from error
+def dial(target: Target, seconds: float = CONNECT_SECONDS) -> DeadlineSocket:
+    """As `drivers.wires.dial`, to what should be a XenServer."""
+    return DeadlineSocket(wires.dial(target.host, target.port, target.context, expected="a XenServer", seconds=seconds))
 
 
 class Wire:
@@ -152,14 +51,10 @@ class Wire:
     def __init__(self, target: Target, password: Callable[[], str]) -> None:
         self.target = target
         self._password = password
-        self._lock = threading.Lock()
+        self._connections = Connections(functools.partial(dial, target), idle_seconds=IDLE_SECONDS)
         self._login_lock = threading.Lock()
-        self._idle: list[DeadlineSocket] = []
-        self._live: set[DeadlineSocket] = set()
         self._session = ""
         self._generation = 0
-        self._closed = False
-        self.calls = 0
 
     # -- life -----------------------------------------------------------------------------------------------------------
     def login(self) -> None:
@@ -175,16 +70,9 @@ class Wire:
 
     def close(self) -> None:
         """End every connection and sign out within a few seconds. Never raises; may be called twice."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            live = list(self._live)
-            idle, self._idle = self._idle, []
-        for each in live:
-            each.wake()
-        for each in idle:
-            each.close()
+        if not self._connections.shut():
+            return
+        self._connections.cut()
         if self._session:
             with contextlib.suppress(DriverError, _Expired):
                 self._invoke("session.logout", (self._session,), seconds=3.0, last=True)
@@ -197,7 +85,12 @@ class Wire:
     @property
     def closed(self) -> bool:
         """Whether it was closed on this side."""
-        return self._closed
+        return self._connections.closed
+
+    @property
+    def calls(self) -> int:
+        """How often something was sent there and answered."""
+        return self._connections.uses
 
     # -- calls ----------------------------------------------------------------------------------------------------------
     def call(self, method: str, *arguments: object, seconds: float = CALL_SECONDS) -> Any:
@@ -290,57 +183,16 @@ class Wire:
     def _exchange(
         self, method: str, request: bytes, *, limit: int, seconds: float, last: bool = False, at: Target | None = None
     ) -> tuple[int, bytes]:
-        with self._connected(time.monotonic() + seconds, last=last, at=at) as connection:
+        elsewhere = functools.partial(dial, at) if at is not None else None
+        with self._connections.one(
+            time.monotonic() + seconds, connect_seconds=CONNECT_SECONDS, last=last, make=elsewhere
+        ) as connection:
             connection.send(request)
             response = http.client.HTTPResponse(connection, method=method)  # type: ignore[arg-type]
             response.begin()
             content = _read(response, limit)
-            if not response.will_close and at is None:
-                self._give_back(connection)
+            connection.reusable = not response.will_close
             return response.status, content
-
-    @contextlib.contextmanager
-    def _connected(self, until: float, *, last: bool, at: Target | None) -> Iterator[DeadlineSocket]:
-        kept_one = self._take(last=last) if at is None else None
-        connection = kept_one or dial(at or self.target, seconds=min(CONNECT_SECONDS, until - time.monotonic()))
-        connection.until = until
-        with self._lock:
-            self._live.add(connection)
-            gone = self._closed and not last
-            self.calls += 1
-        try:
-            if gone:
-                raise _closed()
-            yield connection
-        except (OSError, http.client.HTTPException) as error:
-            if self._closed and not last:
-                raise _closed() from error
-            raise
-        finally:
-            with self._lock:
-                self._live.discard(connection)
-                kept = connection in self._idle
-            if not kept:
-                connection.close()
-
-    def _take(self, *, last: bool) -> DeadlineSocket | None:
-        """A kept connection that still stands."""
-        while True:
-            with self._lock:
-                if self._closed and not last:
-                    raise _closed()
-                if not self._idle:
-                    return None
-                connection = self._idle.pop()
-            if not connection.stale():
-                return connection
-            connection.close()
-
-    def _give_back(self, connection: DeadlineSocket) -> None:
-        connection.last_used = time.monotonic()
-        with self._lock:
-            if not self._closed:
-                self._idle.append(connection)
 
 
 class _Expired(XenAPI.Failure):  # type: ignore[misc]
@@ -430,8 +282,3 @@ def refusal(status: int, host: str) -> DriverError:
     if status in (502, 503, 504):
         return Unreachable(f"XAPI there is not ready (HTTP {status}).", host=host)
     return Garbled(f"The server answered HTTP {status}; is it a XenServer?", host=host)
-
-
-def _closed() -> Unreachable:
-    message = "The connection is closed."
-    return Unreachable(message)
