@@ -94,7 +94,6 @@ class VmwareDriver(ChildDriver):
     label = "VMware Workstation/Player"
     product = "VMware"
     schemes = ("vmwarews", "vmwareplayer")
-    transports = ("", "unix", "tls", "ssh", "tcp")
     features = _POWER
     reasons = {
         **LATER,
@@ -136,7 +135,6 @@ class VirtualBoxDriver(ChildDriver):
     label = "VirtualBox"
     product = "VirtualBox"
     schemes = ("vbox",)
-    transports = ("", "unix", "tls", "ssh", "tcp")
     features = _POWER | {Feature.MANAGED_SAVE, Feature.SCREENSHOT}
     reasons = {
         **LATER,

@@ -133,6 +133,7 @@ def libvirt_ways(scheme: str, *, path: str = "/system", local: bool = True) -> t
 class LibvirtDriver(Driver):
     """What all kinds behind libvirt share: how to open, and how to read."""
 
+    transports: ClassVar[tuple[str, ...]] = ("", "unix", "tls", "ssh", "tcp")
     product: ClassVar[str]
     """The name before the version number."""
     profiles: ClassVar[Mapping[str, Profile]]
@@ -232,7 +233,6 @@ class QemuDriver(LibvirtDriver):
     label = "QEMU/KVM"
     product = "QEMU"
     schemes = ("qemu",)
-    transports = ("", "unix", "tls", "ssh", "tcp")
     features = POWER | SAVING | {Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
     reasons = {
         **LATER,
@@ -268,7 +268,6 @@ class LxcDriver(LibvirtDriver):
     label = "LXC"
     product = "Linux"
     schemes = ("lxc",)
-    transports = ("", "unix", "tls", "ssh", "tcp")
     features = POWER | {Feature.CONSOLE_SERIAL}
     reasons = {
         **LATER,

@@ -53,7 +53,6 @@ class OpenVzDriver(ChildDriver):
     label = "OpenVZ"
     product = "vzctl"
     schemes = ("openvz",)
-    transports = ("", "unix", "tls", "ssh", "tcp")
     features = frozenset(
         {
             Feature.START,
@@ -103,7 +102,6 @@ class VirtuozzoDriver(LibvirtDriver):
     label = "Virtuozzo"
     product = "Virtuozzo"
     schemes = ("vz",)
-    transports = ("", "unix", "tls", "ssh", "tcp")
     features = POWER | SAVING | {Feature.RESET}
     reasons = {
         **LATER,

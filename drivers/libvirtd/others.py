@@ -20,7 +20,6 @@ class BhyveDriver(LibvirtDriver):
     label = "bhyve"
     product = "bhyve"
     schemes = ("bhyve",)
-    transports = ("", "unix", "tls", "ssh", "tcp")
     features = (POWER - {Feature.SUSPEND, Feature.RESUME}) | {Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
     reasons = {
         **LATER,
@@ -49,7 +48,6 @@ class CloudHypervisorDriver(LibvirtDriver):
     label = "Cloud Hypervisor"
     product = "Cloud Hypervisor"
     schemes = ("ch",)
-    transports = ("", "unix", "tls", "ssh", "tcp")
     features = (POWER - {Feature.AUTOSTART, Feature.EVENTS}) | {Feature.CONSOLE_SERIAL}
     reasons = {
         **LATER,

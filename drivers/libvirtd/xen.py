@@ -94,7 +94,6 @@ class XenDriver(LibvirtDriver):
     label = "Xen"
     product = "Xen"
     schemes = ("xen",)
-    transports = ("", "unix", "tls", "ssh", "tcp")
     features = POWER | SAVING | {Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
     reasons = {
         **LATER,
