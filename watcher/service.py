@@ -50,7 +50,8 @@ SLOW_SECONDS = 5.0
 """A measurement that takes so long: the other channel is asked whether it answers. Drivers with a keepalive know sooner."""
 SILENT_SECONDS = 10.0
 """A call that waits for so long without any sign of life on any channel: the hypervisor does not answer."""
-STOP_SECONDS = 1.5
+STOP_SECONDS = 1.2
+"""For watchers that hang. With the half second until the service's own thread looks up, `stop` keeps its two."""
 THROTTLE_SECONDS = 0.05
 """The least time between two looks at the log: every event of every guest rings the bell that wakes this thread."""
 

@@ -31,10 +31,12 @@ class SampleSession(FakeSession):
 
     def start(self, ref: GuestRef) -> None:
         match ref.name:
-            case "segv":
-                os.kill(os.getpid(), signal.SIGSEGV)
+            case (
+                "segv"
+            ):  # as a fault does, at this thread: sent to the process, another may take it while this one answers
+                signal.pthread_kill(threading.get_ident(), signal.SIGSEGV)
             case "freeze":
-                os.kill(os.getpid(), signal.SIGSTOP)
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
             case "hang":
                 threading.Event().wait()
             case "garble":
