@@ -80,7 +80,7 @@ def test_lab_host_killed_frozen_cut_and_crashed_comes_back(lab_hosts: LabHosts) 
         harm(1)
         assert not local.answers(uri)
         mend(1)
-        assert local.answers(uri)
+        wait_until(lambda: local.answers(uri), 10, "the host answers over TLS again")
     for harm, mend in ((lab_hosts.freeze, lab_hosts.thaw), (lab_hosts.cut, lab_hosts.mend)):
         harm(1)
         with pytest.raises(local.LabError, match="no end within"):
