@@ -115,6 +115,9 @@ def test_kill_in_the_middle_of_20_operations_then_all_end_none_twice_none_lost(
     measured("killed in the middle of 20: from start to the last end", time.monotonic() - began)
     failed = {id_: found[id_] for id_ in asked if found[id_]["state"] != "succeeded"}
     for item in failed.values():
+        if item["state"] == "cancelled":  # Force off, asked for while it still waited its turn
+            assert item["message"] == "superseded by force off", item
+            continue
         if (item["kind"], item["target"]["name"], item["error"]["code"]) == FORGOTTEN:
             continue
         assert (item["kind"] in MAY_HAVE_BEEN_SENT, item["error"]["code"]) == (True, "interrupted"), item
