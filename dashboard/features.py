@@ -61,6 +61,8 @@ GROUPS: Final[tuple[tuple[_StrPromise, dict[Feature, _StrPromise]], ...]] = (
     (
         _l("Storage, networks, snapshots"),
         {
+            Feature.CREATE: _l("New guests"),
+            Feature.ADDRESSES: _l("Addresses of guests"),
             Feature.STORAGE_POOLS: _l("Storage pools"),
             Feature.HOTPLUG_DISK: _l("Disks while it runs"),
             Feature.NETWORKS: _l("Networks"),

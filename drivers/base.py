@@ -18,15 +18,23 @@ if TYPE_CHECKING:
 
     from drivers.forms import Way
     from drivers.types import (
+        AddressInfo,
         Endpoint,
         GuestEvent,
         GuestInfo,
         GuestRef,
+        GuestSpec,
         GuestState,
         GuestStats,
         HostInfo,
         HostStats,
+        LeaseInfo,
+        NetworkInfo,
+        PoolInfo,
+        PoolSpec,
         VirtualizationType,
+        VolumeInfo,
+        VolumeSpec,
     )
     from drivers.uris import UriForm
 
@@ -138,6 +146,110 @@ class Session(ABC):
     def undefine(self, ref: GuestRef) -> None:
         """Remove the definition with its managed save, snapshot metadata and NVRAM; disks stay."""
         raise self.unsupported(Feature.UNDEFINE)
+
+    # -- a guest to be made -------------------------------------------------------------------------------------------
+    def design(self, spec: GuestSpec) -> str:
+        """The definition that this hypervisor would get for `spec`: what `create` defines, and what the dry run shows.
+
+        Reads the host's capabilities. Raises InvalidDefinition with the field's name for what cannot be, Unsupported.
+        """
+        raise self.unsupported(Feature.CREATE)
+
+    def create(self, spec: GuestSpec) -> GuestInfo:
+        """Make a guest from `spec`, off. One that is there already under `spec.uuid` is answered as it is. Raises AlreadyExists."""
+        raise self.unsupported(Feature.CREATE)
+
+    def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
+        """Per source, in the order of trust (`agent`, `lease`, `arp`): its addresses, or a sentence why it does not answer."""
+        raise self.unsupported(Feature.ADDRESSES)
+
+    # -- storage -------------------------------------------------------------------------------------------------------
+    def pools(self) -> Sequence[PoolInfo]:
+        """All storage pools, running or not, by bulk calls."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def pool(self, name: str) -> PoolInfo:
+        """One pool, read now. Raises NotFound."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def pool_create(self, spec: PoolSpec) -> PoolInfo:
+        """Define, build where asked, start. What was defined is undefined again when a later step fails.
+
+        Raises AlreadyExists, InvalidDefinition.
+        """
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def pool_start(self, name: str) -> None:
+        """Start it. A running one is left as it is."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def pool_stop(self, name: str) -> None:
+        """Stop it; what is in it stays. A stopped one is left as it is."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def pool_refresh(self, name: str) -> None:
+        """Have the host look again at what is in it. Raises WrongState when it is not running."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def pool_set_autostart(self, name: str, *, enabled: bool) -> None:
+        """Start with the host, or not."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def pool_delete(self, name: str) -> None:
+        """Stop and undefine it; its volumes stay where they are."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def volumes(self, pool: str) -> Sequence[VolumeInfo]:
+        """All volumes of a running pool. Raises NotFound, WrongState."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def volume(self, pool: str, name: str) -> VolumeInfo:
+        """One volume, read now. Raises NotFound."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def volume_create(self, pool: str, spec: VolumeSpec) -> VolumeInfo:
+        """Make an empty volume, or an overlay of `spec.backing`. Raises AlreadyExists, NoSpace, NotFound."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str) -> VolumeInfo:
+        """Make a volume as a full copy of `source` (a volume of the same pool). Takes as long as the copy does."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def volume_resize(self, pool: str, name: str, *, capacity_bytes: int) -> None:
+        """Grow it. Raises InvalidDefinition for less than it has."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def volume_wipe(self, pool: str, name: str) -> None:
+        """Overwrite it with zeros."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def volume_delete(self, pool: str, name: str) -> None:
+        """Delete it. Raises NotFound, Busy when the host says that it is in use."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def volume_upload(
+        self, pool: str, name: str, read: Callable[[int], bytes], *, length: int, offset: int = 0
+    ) -> None:
+        """Write `length` bytes from `read(size)` (fewer at a time are fine, `b""` ends it) into the volume from `offset` on.
+
+        An exception of `read` breaks it off and is raised. Memory stays flat whatever the length.
+        """
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    def volume_download(
+        self, pool: str, name: str, write: Callable[[bytes], None], *, offset: int = 0, length: int = 0
+    ) -> None:
+        """Hand the volume's bytes to `write` from `offset` on, `length` of them (0: to its end). As `volume_upload`."""
+        raise self.unsupported(Feature.STORAGE_POOLS)
+
+    # -- networks ------------------------------------------------------------------------------------------------------
+    def networks(self) -> Sequence[NetworkInfo]:
+        """All virtual networks, active or not."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def leases(self, network: str) -> Sequence[LeaseInfo]:
+        """What its DHCP server has given out. Raises NotFound."""
+        raise self.unsupported(Feature.NETWORKS)
 
     # -- watching ----------------------------------------------------------------------------------------------------
     def stats(self) -> Sequence[GuestStats]:

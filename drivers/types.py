@@ -82,6 +82,8 @@ class Feature(StrEnum):
     SNAPSHOTS_DISK = "snapshots.disk"
     SNAPSHOTS_MEMORY = "snapshots.memory"
     MIGRATION_LIVE = "migration.live"
+    CREATE = "create"
+    ADDRESSES = "addresses"
     STORAGE_POOLS = "storage.pools"
     NETWORKS = "networks"
     HOTPLUG_DISK = "hotplug.disk"
@@ -114,6 +116,8 @@ INSTEAD: dict[Feature, tuple[tuple[Feature, ...], ...]] = {
     Feature.SNAPSHOTS_DISK: (),
     Feature.SNAPSHOTS_MEMORY: ((Feature.SNAPSHOTS_DISK,), (Feature.MANAGED_SAVE,)),
     Feature.MIGRATION_LIVE: (),
+    Feature.CREATE: ((Feature.DEFINE,),),
+    Feature.ADDRESSES: (),
     Feature.STORAGE_POOLS: (),
     Feature.NETWORKS: (),
     Feature.HOTPLUG_DISK: (),
@@ -202,6 +206,16 @@ class DiskInfo:
     format: str | None = None
     size_bytes: int | None = None
     readonly: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressInfo:
+    """An address of a guest and who says so: `agent` (inside the guest), `lease` (DHCP of the hypervisor) or `arp` (seen on the wire)."""
+
+    address: str
+    prefix: int | None = None
+    mac: str = ""
+    source: str = "lease"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,3 +365,204 @@ class GuestEvent:
     kind: GuestEventKind
     reason: str
     at: float
+
+
+# -- storage ---------------------------------------------------------------------------------------------------------------
+class StorageState(StrEnum):
+    """How a storage pool stands, in libvirt's words."""
+
+    RUNNING = "running"
+    INACTIVE = "inactive"
+    BUILDING = "building"
+    DEGRADED = "degraded"
+    INACCESSIBLE = "inaccessible"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolInfo:
+    """A storage pool as its hypervisor tells it. Sizes are None while it is not running.
+
+    Attributes:
+        uuid: The hypervisor's own identifier; one libvirtd's drivers list the same pools under the same one.
+        type: libvirt's word: `dir fs netfs logical disk iscsi scsi rbd zfs …`.
+        target: Where its volumes appear on the host, a path; "" where that means nothing.
+        source: What it is made from, for people: `nas.lab:/export/vm`, `/dev/sdb`, `vg0`.
+        formats: Volume formats that can be made here, the best first (`qcow2`, `raw`).
+    """
+
+    uuid: str
+    name: str
+    type: str
+    state: StorageState
+    capacity_bytes: int | None = None
+    allocation_bytes: int | None = None
+    available_bytes: int | None = None
+    target: str = ""
+    source: str = ""
+    autostart: bool = False
+    persistent: bool = True
+    formats: tuple[str, ...] = ("raw",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeInfo:
+    """A volume of a pool.
+
+    Attributes:
+        path: The hypervisor's own place for it on the host: what a guest's disk names as its source.
+        kind: `file block dir network netdir ploop`.
+        backing: Path of what it is an overlay of; "" where of nothing.
+    """
+
+    name: str
+    pool: str
+    path: str
+    kind: str = "file"
+    format: str = "raw"
+    capacity_bytes: int = 0
+    allocation_bytes: int = 0
+    backing: str = ""
+    backing_format: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSpec:
+    """A pool to be made. Which of the sources a type needs is `drivers.storage.POOL_TYPES`."""
+
+    name: str
+    type: str
+    target: str = ""
+    source_host: str = ""
+    source_directory: str = ""
+    source_device: str = ""
+    source_name: str = ""
+    source_format: str = ""
+    initiator: str = ""
+    username: str = ""
+    secret_uuid: str = ""
+    autostart: bool = True
+    build: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeSpec:
+    """A volume to be made.
+
+    Attributes:
+        capacity_bytes: What its user sees. Not less than its backing volume's.
+        allocation_bytes: What is reserved at once; 0: it grows as it is written.
+        backing: Name of a volume of the same pool that it becomes an overlay of; "" for none.
+    """
+
+    name: str
+    capacity_bytes: int
+    format: str = "raw"
+    allocation_bytes: int = 0
+    backing: str = ""
+
+
+# -- networks --------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkInfo:
+    """A virtual network.
+
+    Attributes:
+        mode: `nat route open isolated bridge vepa private passthrough hostdev`.
+        bridge: The bridge on the host; "" where none.
+        addresses: The host's own addresses in it, with prefix (`192.168.122.1/24`).
+        dhcp: Whether it gives out addresses.
+    """
+
+    uuid: str
+    name: str
+    active: bool
+    mode: str
+    bridge: str = ""
+    domain: str = ""
+    addresses: tuple[str, ...] = ()
+    dhcp: bool = False
+    autostart: bool = False
+    persistent: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseInfo:
+    """A DHCP answer that a virtual network gave. `expires_at`: seconds since 1970, 0 for never."""
+
+    mac: str
+    address: str
+    prefix: int = 0
+    hostname: str = ""
+    expires_at: int = 0
+
+
+# -- a guest to be made ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSpec:
+    """One disk of a guest to be made: a volume that is there already.
+
+    Attributes:
+        bus: `virtio scsi sata ide usb xen`; "" takes what is best for the guest.
+        device: `disk` or `cdrom`.
+    """
+
+    pool: str
+    volume: str
+    path: str
+    format: str = "raw"
+    bus: str = ""
+    device: str = "disk"
+    readonly: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NicSpec:
+    """One network interface of a guest to be made: on a network, or straight on a bridge of the host."""
+
+    network: str = ""
+    bridge: str = ""
+    model: str = ""
+    mac: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestSpec:
+    """A guest to be made, in nobody's dialect; each driver's design makes its own definition of it.
+
+    Attributes:
+        uuid: Given by us, so that a guest made by an interrupted attempt is known again; a hypervisor that gives its own ignores it.
+        accelerator: `auto` (the best the host has), `kvm` or `tcg`.
+        firmware: `bios` or `uefi`; `secure_boot` needs the latter.
+        kernel, initrd: Paths on the host, for direct kernel boot.
+        root: Directory on the host that a container runs in. `image`: what a container engine runs.
+        cpu_mode: `host-passthrough host-model maximum` or a model's name; "" takes what is best.
+        graphics: `vnc`, `spice` or `none`.
+        metadata: Our own facts, kept in the definition.
+    """
+
+    name: str
+    uuid: str
+    vcpus: int = 1
+    memory_bytes: int = 0
+    accelerator: str = "auto"
+    machine: str = ""
+    firmware: str = "bios"
+    secure_boot: bool = False
+    tpm: bool = False
+    cpu_mode: str = ""
+    nested: bool = False
+    kernel: str = ""
+    initrd: str = ""
+    cmdline: str = ""
+    boot_order: tuple[str, ...] = ()
+    root: str = ""
+    init: str = ""
+    image: str = ""
+    os_id: str = ""
+    title: str = ""
+    description: str = ""
+    disks: tuple[DiskSpec, ...] = ()
+    interfaces: tuple[NicSpec, ...] = ()
+    graphics: str = "vnc"
+    agent: bool = True
+    metadata: Mapping[str, str] = field(default_factory=dict)

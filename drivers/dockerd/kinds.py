@@ -59,6 +59,8 @@ REASONS = {
     Feature.MIGRATION_LIVE: "An engine cannot move a running container to another host.",
     Feature.STORAGE_POOLS: "This version does not manage volumes yet.",
     Feature.NETWORKS: "This version does not manage networks yet.",
+    Feature.CREATE: "This version does not make guests here yet.",
+    Feature.ADDRESSES: "This version does not ask for addresses here yet.",
     Feature.HOTPLUG_DISK: "What is mounted into a container is settled when it is made.",
 }
 

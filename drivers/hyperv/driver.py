@@ -36,6 +36,8 @@ _REASONS: dict[Feature, str] = {
     Feature.MIGRATION_LIVE: _LATER,
     Feature.STORAGE_POOLS: _LATER,
     Feature.NETWORKS: _LATER,
+    Feature.CREATE: _LATER,
+    Feature.ADDRESSES: _LATER,
     Feature.HOTPLUG_DISK: _LATER,
 }
 _USERNAME = Field(

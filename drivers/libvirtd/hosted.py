@@ -116,6 +116,8 @@ class VmwareDriver(ChildDriver):
         Feature.MIGRATION_LIVE: "VMware Workstation cannot migrate guests.",
         Feature.STORAGE_POOLS: "libvirt manages no storage of VMware Workstation.",
         Feature.NETWORKS: "libvirt manages no networks of VMware Workstation.",
+        Feature.CREATE: "This version does not make guests here yet.",
+        Feature.ADDRESSES: "libvirt does not tell the addresses of VMware Workstation's guests.",
         Feature.HOTPLUG_DISK: "libvirt plugs nothing into guests of VMware Workstation.",
     }
     profiles = {"vmware": _HOSTED}

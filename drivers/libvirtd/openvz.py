@@ -86,6 +86,8 @@ class OpenVzDriver(ChildDriver):
         Feature.SNAPSHOTS_MEMORY: "libvirt takes no snapshots on OpenVZ.",
         Feature.STORAGE_POOLS: "libvirt manages no storage on OpenVZ.",
         Feature.NETWORKS: "libvirt manages no networks on OpenVZ.",
+        Feature.CREATE: "libvirt makes no usable OpenVZ container; make it with `vzctl create`, and it appears here.",
+        Feature.ADDRESSES: "libvirt does not tell the addresses of OpenVZ containers.",
         Feature.HOTPLUG_DISK: "A container has directories, not disks.",
     }
     profiles = {"openvz": _CONTAINER}

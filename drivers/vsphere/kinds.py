@@ -60,6 +60,8 @@ _REASONS: dict[Feature, str] = {
     Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
     Feature.STORAGE_POOLS: "This version does not manage storage pools yet.",
     Feature.NETWORKS: "This version does not manage networks yet.",
+    Feature.CREATE: "This version does not make guests here yet.",
+    Feature.ADDRESSES: "This version does not ask for addresses here yet.",
     Feature.HOTPLUG_DISK: "This version does not plug disks in yet.",
 }
 _CREDENTIALS = (USERNAME, PASSWORD, CA_CERTIFICATE, VERIFY)

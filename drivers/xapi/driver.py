@@ -62,6 +62,8 @@ class XapiDriver(Driver):
         Feature.MIGRATION_LIVE: _NOT_YET,
         Feature.STORAGE_POOLS: _NOT_YET,
         Feature.NETWORKS: _NOT_YET,
+        Feature.CREATE: _NOT_YET,
+        Feature.ADDRESSES: _NOT_YET,
         Feature.HOTPLUG_DISK: _NOT_YET,
     }
     ways: ClassVar[tuple[Way, ...]] = (
