@@ -24,10 +24,17 @@ VERBS: Final[dict[str, Scope]] = {
     "vm.edit": Scope.WRITE,
     "vm.console": Scope.WRITE,
     "vm.delete": Scope.WRITE,
+    "vm.create": Scope.WRITE,
+    "vm.snapshot": Scope.WRITE,
+    "volume.manage": Scope.WRITE,
+    "image.manage": Scope.WRITE,
     "operation.cancel": Scope.WRITE,
     "vm.xml": Scope.ADMIN,
     "host.manage": Scope.ADMIN,
     "host.probe": Scope.ADMIN,
+    "pool.manage": Scope.ADMIN,
+    "network.manage": Scope.ADMIN,
+    "image.fetch": Scope.ADMIN,  # from a URL: our server would be the one who asks
     "user.manage": Scope.ADMIN,
     "audit.view": Scope.ADMIN,
 }
