@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
+from core import bulk
 from core.errors import BadInput, Missing
 from core.fields import check_tags
 from events import log as event_log
@@ -43,7 +44,10 @@ BREATH_SECONDS = 0.005
 CLOCK_SLACK = dt.timedelta(seconds=5)
 RESTART_SLACK = dt.timedelta(seconds=2)
 """News of a start may arrive this much after a worker has read the started guest itself."""
+_STATES = frozenset(State.values)
 _ATTEMPTS = 3
+_DISK_COLUMNS = ("vm_id", "target", "device", "bus", "source", "pool", "format", "size_bytes", "readonly")
+_NIC_COLUMNS = ("vm_id", "mac", "model", "network", "link", "target")
 _INT_MAX, _BIGINT_MAX = 2**31 - 1, 2**63 - 1
 
 
@@ -188,7 +192,7 @@ def _seen(info: GuestInfo, at: dt.datetime, started_at: dt.datetime | None, caus
         "virtualization_type": str(info.virtualization_type),
         "techniques": [str(technique) for technique in info.techniques],
         "domain_type": _text(info.domain_type, 20),
-        "state": str(info.state) if str(info.state) in State.values else str(State.UNKNOWN),
+        "state": str(info.state) if str(info.state) in _STATES else str(State.UNKNOWN),
         "state_reason": _text(info.state_reason, 60),
         "vcpus": _number(info.vcpus, _INT_MAX),
         "memory_bytes": _number(info.memory_bytes, _BIGINT_MAX),
@@ -382,7 +386,7 @@ def _create(hypervisor_id: uuids.UUID, fresh: list[_Seen], work: _Work) -> None:
         rows.append(row)
         work.children.append((row, seen.info))
         work.news.append((row, "vm.defined", {**_said(row.state, seen.cause), "version": row.version}))
-    VM.objects.bulk_create(rows)
+    bulk.insert(rows)
     work.defined += len(rows)
 
 
@@ -405,36 +409,37 @@ def _rebuild_children(children: list[tuple[VM, GuestInfo]]) -> None:
     if old:
         VMDisk.objects.filter(vm_id__in=old).delete()
         VMNic.objects.filter(vm_id__in=old).delete()
-    disks, nics = [], []
+    disks: list[tuple[Any, ...]] = []
+    nics: list[tuple[Any, ...]] = []
     for row, info in children:
         targets = {_text(disk.target, 100): disk for disk in reversed(info.disks)}
         disks += [
-            VMDisk(
-                vm_id=row.pk,
-                target=target,
-                device=_text(disk.device, 20),
-                bus=_text(disk.bus, 30),
-                source=_text(disk.source, 4096),
-                pool=_text(disk.pool, 255),
-                format=_text(disk.format, 30),
-                size_bytes=None if disk.size_bytes is None else _number(disk.size_bytes, _BIGINT_MAX),
-                readonly=bool(disk.readonly),
+            (
+                row.pk,
+                target,
+                _text(disk.device, 20),
+                _text(disk.bus, 30),
+                _text(disk.source, 4096),
+                _text(disk.pool, 255),
+                _text(disk.format, 30),
+                None if disk.size_bytes is None else _number(disk.size_bytes, _BIGINT_MAX),
+                bool(disk.readonly),
             )
             for target, disk in reversed(targets.items())
         ]
         nics += [
-            VMNic(
-                vm_id=row.pk,
-                mac=_text(nic.mac, 20),
-                model=_text(nic.model, 30),
-                network=_text(nic.network, 255),
-                link=_text(nic.link, 10),
-                target=_text(nic.target, 50),
+            (
+                row.pk,
+                _text(nic.mac, 20),
+                _text(nic.model, 30),
+                _text(nic.network, 255),
+                _text(nic.link, 10),
+                _text(nic.target, 50),
             )
             for nic in info.interfaces
         ]
-    VMDisk.objects.bulk_create(disks)
-    VMNic.objects.bulk_create(nics)
+    bulk.insert_rows(VMDisk, _DISK_COLUMNS, disks)
+    bulk.insert_rows(VMNic, _NIC_COLUMNS, nics)
 
 
 def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cause: str) -> int:
