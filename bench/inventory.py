@@ -25,6 +25,7 @@ def _once(guests: int) -> tuple[float, float, float]:
             raise RuntimeError(f"raw libvirt lists {count} of {guests} guests")
         server.token()  # made by a process of its own
         server.get("/vms?limit=1")
+        server.get("/drivers")  # loads the library, as it is loaded here
         since = time.monotonic()
         add_hosts(server, paths)
         return wait_for_guests(server, guests) - since, floor, server.memory_bytes() / 2**20

@@ -13,10 +13,13 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from django.db import DEFAULT_DB_ALIAS, connection, models, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models, transaction
+from django.utils import timezone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
 _TAKEN_AS_THEY_ARE = (
     models.CharField,
@@ -58,12 +61,12 @@ def insert(objects: Sequence[models.Model]) -> None:
     """Insert objects of one model whose keys are their own (a UUID); afterwards they are rows of the database. Raises IntegrityError."""
     if not objects:
         return
-    model = type(objects[0])
+    model, now = type(objects[0]), timezone.now()
     fields = [field for field in model._meta.concrete_fields if not field.generated]
     for field in fields:
-        if isinstance(field, models.DateTimeField):  # `auto_now`
+        if isinstance(field, models.DateTimeField) and (field.auto_now or field.auto_now_add):
             for one in objects:
-                field.pre_save(one, add=True)
+                setattr(one, field.attname, now)
     names = tuple(field.attname for field in fields)
     _execute(model, names, list(zip(*map(attrgetter(*names), objects), strict=True)))
     for one in objects:
@@ -80,19 +83,20 @@ def _prepare(
     model: type[models.Model], names: tuple[str, ...], columns: list[tuple[Any, ...]]
 ) -> tuple[str, list[tuple[Any, ...]]]:
     """The statement, and the rows as the database takes them."""
-    statement, fields = _plan(model, names, connection.vendor)
-    prepared = [_prepared(field, column) for field, column in zip(fields, columns, strict=True)]
+    database = connections[DEFAULT_DB_ALIAS]
+    statement, fields = _plan(model, names, database.vendor)
+    prepared = [_prepared(field, column, database) for field, column in zip(fields, columns, strict=True)]
     return statement, list(zip(*prepared, strict=True))
 
 
-def _prepared(field: Any, column: tuple[Any, ...]) -> Sequence[Any]:
+def _prepared(field: Any, column: tuple[Any, ...], database: BaseDatabaseWrapper) -> Sequence[Any]:
     if type(field) in _TAKEN_AS_THEY_ARE and set(map(type, column)) <= _PLAIN:
         return column
     values = []
     before = after = None
     for value in column:
         if value is not before:  # most of a burst share their times, and their hypervisor
-            before, after = value, field.get_db_prep_save(value, connection)
+            before, after = value, field.get_db_prep_save(value, database)
         values.append(after)
     return values
 

@@ -14,7 +14,7 @@ import datetime as dt
 import hashlib
 import logging
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, models, transaction
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import uuid as uuids
     from collections.abc import Iterable, Mapping, Sequence
 
-    from drivers.types import DiskInfo, GuestInfo
+    from drivers.types import DiskInfo, GraphicsInfo, GuestInfo, NicInfo
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +179,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _fields(item: DiskInfo | NicInfo | GraphicsInfo) -> dict[str, Any]:
+    """As `asdict`, which copies each value as if it were deep."""
+    return {name: getattr(item, name) for name in item.__dataclass_fields__}
+
+
 def _number(value: int, top: int) -> int:
     return min(max(int(value), 0), top)
 
@@ -202,7 +207,7 @@ def _seen(info: GuestInfo, at: dt.datetime, started_at: dt.datetime | None, caus
         "has_managed_save": bool(info.has_managed_save),
         "os": _text(info.os, 200),
         "boot": _plain(dict(info.boot)),
-        "graphics": [_plain(asdict(item)) for item in info.graphics],
+        "graphics": [_plain(_fields(item)) for item in info.graphics],
         "consoles": [str(name) for name in info.consoles],
         "xml_digest": _digest(info),
     }
@@ -350,7 +355,7 @@ def _news(row: VM, seen: _Seen, changes: dict[str, Any]) -> list[tuple[str, dict
             shown["definition"] = digest[:32]
         if digest[32:] != row.xml_digest[32:]:
             shown["disks"] = [_disk_json(item) for item in seen.info.disks]
-            shown["interfaces"] = [asdict(item) for item in seen.info.interfaces]
+            shown["interfaces"] = [_fields(item) for item in seen.info.interfaces]
     if "started_at" in shown:
         started_at = shown["started_at"]
         shown["started_at"] = started_at and started_at.isoformat().replace("+00:00", "Z")
@@ -364,7 +369,7 @@ def _said(state: str, cause: str) -> dict[str, Any]:
 
 
 def _disk_json(item: DiskInfo) -> dict[str, Any]:
-    return {key: value for key, value in asdict(item).items() if key != "device"}
+    return {key: value for key, value in _fields(item).items() if key != "device"}
 
 
 def _titles(info: GuestInfo) -> dict[str, str]:
