@@ -12,6 +12,7 @@ from core.errors import BadInput
 from hosts.models import Host, Hypervisor
 from vms.consoles import console_action
 from vms.models import VM, VMNic
+from vms.offers import Offers
 from vms.rows import address_text, labels
 from vms.selectors import vm_list
 from vms.services import vm_actions
@@ -39,8 +40,9 @@ def palette(by: Actor, q: str = "") -> dict[str, Any]:
     hosts = visible(by, Host.objects.all()).order_by(Lower("name"))
     if q and not complete:
         hosts = hosts.filter(Q(name__icontains=q) | Q(hostname__icontains=q))
+    offers = Offers(lambda vm: _offered(vm, by))
     return {
-        "items": [_guest(vm, by) for vm in guests] + [_host(host) for host in hosts[:HOSTS_MAX]],
+        "items": [_guest(vm, offers) for vm in guests] + [_host(host) for host in hosts[:HOSTS_MAX]],
         "complete": complete,
     }
 
@@ -71,13 +73,16 @@ def _found(by: Actor, q: str) -> list[VM]:
         return []
 
 
-def _guest(vm: VM, by: Actor) -> dict[str, Any]:
-    host = vm.hypervisor.host.name
-    actions = {
+def _offered(vm: VM, by: Actor) -> dict[str, dict[str, Any]]:
+    return {
         name: {"allowed": one["allowed"], "reason": one["reason"]}
         for name, one in {**vm_actions(vm, by=by), "console": console_action(vm, by=by)}.items()
         if name not in ("autostart", "delete") and one.get("code") != "unsupported"
     }
+
+
+def _guest(vm: VM, offers: Offers) -> dict[str, Any]:
+    host = vm.hypervisor.host.name
     also = [vm.uuid, str(vm.pk), *(nic.mac for nic in vm.interfaces.all()), *map(address_text, vm.addresses), vm.title]
     return {
         "kind": "vm",
@@ -87,7 +92,7 @@ def _guest(vm: VM, by: Actor) -> dict[str, Any]:
         "sub": f"{vm.hypervisor.driver}, {host}",
         "url": f"/vms/{vm.pk}",
         "also": " ".join(text for text in (*also, *vm.tags) if text),
-        "actions": actions,
+        "actions": offers.of(vm),
     }
 
 
