@@ -26,6 +26,7 @@ from hosts.api import router as hosts_router
 from hosts.catalog import router as drivers_router
 from live.api import router as live_router
 from operations.api import router as operations_router
+from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.api import router as vms_router
@@ -159,6 +160,7 @@ FEATURES = (
     "operations",
     "operations.wait",
     "tokens",
+    "uploads",
     "users",
     "vms",
     "vms.bulk",
@@ -180,6 +182,7 @@ def entrance(request: HttpRequest) -> HttpResponse:
 for _router in (
     hosts_router,
     drivers_router,
+    transfers_router,
     vms_router,
     consoles_router,
     operations_router,

@@ -57,6 +57,7 @@ INSTALLED_APPS = [
     "operations",
     "metrics",
     "hosts",
+    "transfers",
     "storage",
     "networks",
     "images",

@@ -11,6 +11,7 @@ from events import retention
 from live import tickets
 from metrics import store
 from operations import retention as operations_retention
+from transfers import retention as transfers_retention
 
 
 @shared_task(name="vmmanager.trim")
@@ -23,3 +24,4 @@ def trim() -> None:
         accounts_retention.trim(now)
         retention.trim(now)
         operations_retention.trim(now)
+        transfers_retention.trim(now)
