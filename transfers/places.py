@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from django.conf import settings
 
 from core.errors import VmmError
 from core.units import MIB, format_bytes
 
-RESERVE_BYTES = 512 * MIB
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+RESERVE_BYTES: Final = 512 * MIB
 """Left free whatever is sent: the database may lie on the same disk."""
 
 
@@ -41,6 +48,17 @@ def _directory(name: str) -> Path:
     path = Path(settings.DATA_DIR) / name
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
+
+
+@contextlib.contextmanager
+def room_kept() -> Iterator[None]:
+    """What writes on our disk inside: a full one is StagingFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise StagingFull("The disk of this server is full. Make room in VMM_DATA_DIR, and try again.") from None
 
 
 def free_bytes(directory: Path) -> int:

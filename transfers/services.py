@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import errno
 import fcntl
 import os
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ from operations.choices import OPEN
 from operations.models import Operation
 from transfers.choices import UploadState
 from transfers.models import Upload
-from transfers.places import StagingFull, require_room, uploads_dir
+from transfers.places import FULL, StagingFull, require_room, uploads_dir
 
 if TYPE_CHECKING:
     import uuid
@@ -154,7 +153,7 @@ def upload_append(*, upload: Upload, offset: int, read: Callable[[int], bytes], 
                 received_bytes=upload.received_bytes,
             ) from None
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in FULL:
                 raise
             raise StagingFull(
                 "The disk of this server is full. What has come is kept: go on once there is room.",
