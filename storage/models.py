@@ -5,7 +5,7 @@ Facts are written by `storage.inventory` alone; wishes are operations.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.db import models
 from django.db.models.functions import Lower
@@ -14,6 +14,9 @@ from core.models import BaseModel
 from drivers.types import Feature
 from hosts.resources import Resource, to_sibling
 from storage.choices import PoolState
+
+if TYPE_CHECKING:
+    from storage.uses import Use
 
 
 class StoragePool(Resource):
@@ -38,6 +41,8 @@ class StoragePool(Resource):
 
     volume_count: int
     """Put on by `storage.selectors`."""
+    users: list[Use] | None = None
+    """Guests that run with something of it; None: not looked for yet."""
 
     class Meta:
         constraints = [
@@ -72,6 +77,9 @@ class Volume(BaseModel):
     backing = models.CharField(max_length=4096, blank=True, help_text="path of what it is an overlay of")
     backing_format = models.CharField(max_length=30, blank=True)
     observed_at = models.DateTimeField(help_text="before the reading that changed it last")
+
+    uses: list[Use] | None = None
+    """Who uses it; None: not looked for yet."""
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["pool", "name"], name="volume_unique_in_pool")]
