@@ -34,6 +34,11 @@ ADVICE: dict[str, _StrPromise] = {
     "idempotency_conflict": _(
         "Use a new Idempotency-Key for a new request; the same key stands for the same request only."
     ),
+    "fetch_failed": _(
+        "Look at the URL with a browser or curl. What broke off goes on when the image is imported again."
+    ),
+    "image_not_ready": _("Wait for its import, or look at the image: it says why that failed."),
+    "image_refused": _("The reason says what the file is and what would make it usable."),
     "in_use": _("Wait for the end of what uses it, or cancel that."),
     "internal_error": _("The fault is on our side. The request id finds the traceback in the server's log."),
     "interrupted": _(
@@ -50,6 +55,7 @@ ADVICE: dict[str, _StrPromise] = {
     ),
     "stale": _("Read the object again, repeat your change on it, and send its new ETag."),
     "timeout": _("The host may still finish it. Look at the guest's state, then decide whether to ask again."),
+    "tool_missing": _("Install what is named on the server, or use the image of ours, which has it."),
     "too_large": _("Send less than 2 MiB."),
     "too_many_requests": _("Wait as long as `Retry-After` says."),
     "unsupported": _(

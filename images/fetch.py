@@ -65,8 +65,8 @@ def check_url(text: str) -> str:
     except (httpx.InvalidURL, ValueError):
         named, url = False, httpx.URL()
     detail = ""
-    if len(text) > URL_MAX or not text.isprintable():
-        detail = f"at most {URL_MAX} printable characters"
+    if len(text) > URL_MAX or not text.isprintable() or " " in text:
+        detail = f"at most {URL_MAX} printable characters, and no blank"
     elif url.scheme not in ("http", "https") or not named:
         detail = "http:// or https://, and a host"
     elif url.userinfo:
@@ -162,7 +162,7 @@ class Fetch:
         with self.target.open("r+b" if begin else "wb") as file:
             file.seek(begin)
             done = begin
-            for piece in answer.iter_raw(PIECE):
+            for piece in answer.iter_raw():
                 done += len(piece)
                 if done > self.most_bytes:
                     raise self._too_long(done)
@@ -182,6 +182,11 @@ class Fetch:
 
 class _BrokeOff(Exception):
     """The answer ended early; going on may help."""
+
+
+def shown(url: str) -> str:
+    """For people and logs: without the query, in which sites put keys."""
+    return str(httpx.URL(url).copy_with(query=None))
 
 
 def _words(error: Exception) -> str:

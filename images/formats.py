@@ -102,7 +102,7 @@ class _Source:
 
 
 def _cut_off() -> ImageRefused:
-    return ImageRefused("The file is cut off: it ends within its own header. Send or fetch it again.")
+    return ImageRefused("The file is cut off: it ends before what its header tells of. Send or fetch it again.")
 
 
 _ENCRYPTED: Final = "It is encrypted: nobody here could read it. Decrypt it first."
@@ -157,6 +157,9 @@ def _vdi(source: _Source) -> Found:
         raise ImageRefused(
             "It is the VDI of a snapshot: its content lies in another file. Clone it in VirtualBox first."
         )
+    begin, block, blocks = source.at(344, "<I"), source.at(376, "<I"), source.at(388, "<I")
+    if begin + block * blocks > source.size:  # qemu-img does not look
+        raise _cut_off()
     return Found(format="vdi", virtual_bytes=_some(source.at(368, "<Q")))
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import queue
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from core.units import MIB, format_bytes
 from drivers.errors import Aborted, DriverError, Unreachable
@@ -138,6 +139,24 @@ def pipe(ctx: Context, source: Place, to: Place, *, length: int, message: str) -
         return send(ctx, to, hose.read, length=length, message=message)
     finally:
         hose.stop()
+
+
+class SparseFile:
+    """A file that is written forwards, in which zeros take no room. `end` gives it its length."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, piece: bytes) -> None:
+        """The next bytes."""
+        if piece.count(0) == len(piece):
+            self._file.seek(len(piece), os.SEEK_CUR)
+        else:
+            self._file.write(piece)
+
+    def end(self) -> None:
+        """What was written last may have been zeros."""
+        self._file.truncate()
 
 
 class _Hose:

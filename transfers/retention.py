@@ -1,14 +1,19 @@
-"""What nobody came back for: expired uploads, and files that no row knows any more."""
+"""What nobody came back for: expired uploads, and files that no row and no operation knows any more."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 import uuid
 from typing import TYPE_CHECKING
 
+from django.db.models import Q
+
+from operations.choices import OPEN
+from operations.models import Operation
 from transfers import services
 from transfers.models import Upload
-from transfers.places import uploads_dir
+from transfers.places import staging_dir, uploads_dir
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -26,7 +31,24 @@ def trim(now: dt.datetime) -> int:
         if services.held_by(upload) is None:
             services.discard(upload)
             gone += 1
-    return gone + _sweep(now)
+    return gone + _sweep(now) + _clear_workplaces(now)
+
+
+def _clear_workplaces(now: dt.datetime) -> int:
+    """Directories of operations that have ended, or are not known any more."""
+    gone = 0
+    for path in staging_dir().iterdir():
+        if now.timestamp() - path.stat().st_mtime < ORPHANED_SECONDS:
+            continue
+        try:
+            operation = uuid.UUID(path.name)
+        except ValueError:
+            continue  # none of ours
+        alive = Q(state__in=OPEN) | Q(holds_lock=True)
+        if not Operation.objects.filter(alive, pk=operation).exists():
+            shutil.rmtree(path, ignore_errors=True)
+            gone += 1
+    return gone
 
 
 def _sweep(now: dt.datetime) -> int:

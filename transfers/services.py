@@ -122,6 +122,11 @@ def upload_get(upload_id: uuid.UUID, *, by: Actor) -> Upload:
     return upload
 
 
+def upload_find(upload_id: uuid.UUID) -> Upload | None:
+    """For who puts it to use, whoever sent it."""
+    return Upload.objects.filter(pk=upload_id).first()
+
+
 def upload_append(*, upload: Upload, offset: int, read: Callable[[int], bytes], by: Actor) -> Upload:
     """Write what `read(size)` gives (`b""` ends it) behind the `offset` bytes that are there.
 

@@ -24,6 +24,7 @@ from dashboard.api import router as dashboard_router
 from drivers import registry
 from hosts.api import router as hosts_router
 from hosts.catalog import router as drivers_router
+from images.api import router as images_router
 from live.api import router as live_router
 from operations.api import router as operations_router
 from storage.api import router as storage_router
@@ -157,6 +158,7 @@ FEATURES = (
     "hosts.probe",
     "hypervisors",
     "idempotency_keys",
+    "images",
     "metrics",
     "operations",
     "operations.wait",
@@ -187,6 +189,7 @@ for _router in (
     drivers_router,
     transfers_router,
     storage_router,
+    images_router,
     vms_router,
     consoles_router,
     operations_router,

@@ -8,6 +8,7 @@ from django.utils import timezone
 from accounts import retention as accounts_retention
 from core.threads import database_released
 from events import retention
+from images import inventory as images_inventory
 from live import tickets
 from metrics import store
 from operations import retention as operations_retention
@@ -25,3 +26,4 @@ def trim() -> None:
         retention.trim(now)
         operations_retention.trim(now)
         transfers_retention.trim(now)
+        images_inventory.images_lost(now)
