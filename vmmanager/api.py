@@ -25,6 +25,7 @@ from drivers import registry
 from hosts.api import router as hosts_router
 from hosts.catalog import router as drivers_router
 from live.api import router as live_router
+from networks.api import router as networks_router
 from operations.api import router as operations_router
 from storage.api import router as storage_router
 from vmmanager import openapi
@@ -157,6 +158,7 @@ FEATURES = (
     "hypervisors",
     "idempotency_keys",
     "metrics",
+    "networks",
     "operations",
     "operations.wait",
     "storage.pools",
@@ -183,12 +185,13 @@ def entrance(request: HttpRequest) -> HttpResponse:
 for _router in (
     hosts_router,
     drivers_router,
-    storage_router,
     vms_router,
     consoles_router,
     operations_router,
     live_router,
     accounts_router,
     dashboard_router,
+    storage_router,
+    networks_router,
 ):
     api.add_router("", _router)
