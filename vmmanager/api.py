@@ -26,6 +26,7 @@ from hosts.api import router as hosts_router
 from hosts.catalog import router as drivers_router
 from images.api import router as images_router
 from live.api import router as live_router
+from networks.api import router as networks_router
 from operations.api import router as operations_router
 from storage.api import router as storage_router
 from transfers.api import router as transfers_router
@@ -160,6 +161,7 @@ FEATURES = (
     "idempotency_keys",
     "images",
     "metrics",
+    "networks",
     "operations",
     "operations.wait",
     "storage.pools",
@@ -187,14 +189,15 @@ def entrance(request: HttpRequest) -> HttpResponse:
 for _router in (
     hosts_router,
     drivers_router,
-    transfers_router,
-    storage_router,
-    images_router,
     vms_router,
     consoles_router,
     operations_router,
     live_router,
     accounts_router,
     dashboard_router,
+    storage_router,
+    networks_router,
+    transfers_router,
+    images_router,
 ):
     api.add_router("", _router)
