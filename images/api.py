@@ -34,7 +34,7 @@ Tags = Annotated[list[Annotated[str, StringConstraints(max_length=100)]], Field(
 _DONE = {202: OperationOut, 200: OperationOut}
 
 
-class CopyOut(Output):
+class ImageCopyOut(Output):
     """Where an image lies."""
 
     pool: UUID
@@ -45,7 +45,7 @@ class CopyOut(Output):
     ready: bool = Field(description="Complete, and there when the pool was last listed.")
 
 
-class UserOut(Output):
+class ImageUseOut(Output):
     """What stands on an image."""
 
     type: Literal["vm", "volume"]
@@ -74,8 +74,8 @@ class ImageOut(Output):
     source: str = Field(description="Where it came from, for people.")
     cloud_init: bool | None = Field(description="Whether it is made for cloud-init; null: nobody knows.")
     tags: list[str]
-    copies: list[CopyOut]
-    used_by: list[UserOut]
+    copies: list[ImageCopyOut]
+    used_by: list[ImageUseOut]
     operation: UUID | None = Field(description="Its import.")
     created_at: dt.datetime
     updated_at: dt.datetime
