@@ -34,6 +34,7 @@ ADVICE: dict[str, _StrPromise] = {
     "idempotency_conflict": _(
         "Use a new Idempotency-Key for a new request; the same key stands for the same request only."
     ),
+    "download_gone": _("Ask again: it is read out anew."),
     "fetch_failed": _(
         "Look at the URL with a browser or curl. What broke off goes on when the image is imported again."
     ),
@@ -53,6 +54,7 @@ ADVICE: dict[str, _StrPromise] = {
     "staging_full": _(
         "Files on their way lie in VMM_DATA_DIR of the server: wait until others are done, or make room there."
     ),
+    "range_not_satisfiable": _("Ask from an earlier byte on, or without Range for the whole."),
     "stale": _("Read the object again, repeat your change on it, and send its new ETag."),
     "timeout": _("The host may still finish it. Look at the guest's state, then decide whether to ask again."),
     "tool_missing": _("Install what is named on the server, or use the image of ours, which has it."),
