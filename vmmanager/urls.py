@@ -25,6 +25,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("consoles.urls")),
     path("", include("operations.urls")),
     path("", include("hosts.urls")),
+    path("", include("images.urls")),
     path("", include("vms.urls")),
     path("", include("dashboard.urls")),
 ]

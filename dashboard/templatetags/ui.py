@@ -128,6 +128,13 @@ def driver_label(value: str) -> str:
 
 
 @register.filter
+def os_word(value: str) -> str:
+    """libosinfo's identifier, short: `http://debian.org/debian/12` → "Debian 12"; a dash where nobody knows."""
+    words = " ".join(value.rstrip("/").split("/")[-2:]) if "://" in value else value
+    return words[:1].upper() + words[1:] if words else NOT_KNOWN
+
+
+@register.filter
 def message_class(level_tag: str) -> str:
     """State class of a Django message."""
     return _MESSAGE_CLASSES.get(level_tag, "info")
