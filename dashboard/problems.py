@@ -32,6 +32,7 @@ ADVICE: dict[str, _StrPromise] = {
     "idempotency_conflict": _(
         "Use a new Idempotency-Key for a new request; the same key stands for the same request only."
     ),
+    "in_use": _("`used_by` in `context` names who. Take it away from there, or stop the guest, and ask again."),
     "internal_error": _("The fault is on our side. The request id finds the traceback in the server's log."),
     "interrupted": _(
         "The worker was stopped after it had sent a command that must not be sent twice. Look at the guest, then decide."
