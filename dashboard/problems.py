@@ -40,7 +40,7 @@ ADVICE: dict[str, _StrPromise] = {
     ),
     "image_not_ready": _("Wait for its import, or look at the image: it says why that failed."),
     "image_refused": _("The reason says what the file is and what would make it usable."),
-    "in_use": _("Wait for the end of what uses it, or cancel that."),
+    "in_use": _("`used_by` in `context` names who. Take it away from there, or stop the guest, and ask again."),
     "internal_error": _("The fault is on our side. The request id finds the traceback in the server's log."),
     "interrupted": _(
         "The worker was stopped after it had sent a command that must not be sent twice. Look at the guest, then decide."
@@ -63,6 +63,7 @@ ADVICE: dict[str, _StrPromise] = {
     "unsupported": _(
         "The reason says why this hypervisor cannot; `alternatives` say what else does the job, and where it can be done."
     ),
+    "upload_in_use": _("Wait for the end of the operation that is named, or cancel it."),
     "upload_incomplete": _("Ask the upload for `received_bytes`, and send the rest from there on."),
     "upload_interrupted": _("Ask the upload for `received_bytes`, and go on there."),
     "wrong_offset": _("Go on at `received_bytes`, which stands in the answer."),
