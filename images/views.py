@@ -19,7 +19,6 @@ from core.paging import Page
 from images import services
 from images.choices import ImageState
 from images.known import known
-from images.models import Image
 from images.selectors import image_page
 from images.services import image_get
 from operations import engine
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     from accounts.actor import Actor
+    from images.models import Image
 
 PAGE: Final = 100
 POOLS_MAX: Final = 200
@@ -81,6 +81,8 @@ def _listed(request: HttpRequest) -> dict[str, Any]:
     except BadInput as error:
         page = Page(items=[], total=0, next=None)
         context |= {"error": error.detail, "status": error.status}
+    if not page.items and not q:
+        context["pools"] = _pools(by)
     return context | {
         "page": page,
         "items": [_shown(image) for image in page.items],
