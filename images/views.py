@@ -16,6 +16,7 @@ from accounts.actor import actor_of
 from accounts.policy import may, visible
 from core.errors import BadInput, VmmError
 from core.paging import Page
+from drivers import osinfo
 from images import services
 from images.choices import ImageState
 from images.known import known
@@ -142,6 +143,7 @@ def _one(image: Image, by: Actor) -> dict[str, Any]:
         "used_by": image.used_by or [],
         "may_manage": may(by, "image.manage", image),
         "pools": [one for one in _pools(by) if one["pool"].pk not in there],
+        "systems": osinfo.known().values(),
         "delete": services.image_may_be_deleted(image, by=by),
     }
 
