@@ -136,7 +136,7 @@ def pool_part(request: HttpRequest, pool_id: uuid.UUID, part: str) -> HttpRespon
     elif part == "volumes":
         context |= _volumes(request, pool, by)
     else:
-        context |= _operations(pool, pool.volumes.only("pk").order_by("name")[:PAGE], by)
+        context |= _operations(pool, pool.volumes.only("pool").order_by("name")[:PAGE], by)
     template = "vms/_operations.html" if part == "operations" else f"storage/_{part}.html"
     return render(request, template, context, status=context.pop("status"))
 

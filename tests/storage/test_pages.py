@@ -61,7 +61,7 @@ def fill(pools: int, volumes: int) -> StoragePool:
         ("/storage/{}/parts/head", 7),
         ("/storage/{}/parts/facts", 7),
         ("/storage/{}/parts/volumes", 15),
-        ("/storage/{}/parts/operations", 12),
+        ("/storage/{}/parts/operations", 10),
         ("/storage/new", 8),
     ],
 )
