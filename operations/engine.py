@@ -292,19 +292,19 @@ def target_id(operation: Operation) -> uuid.UUID:
 def _failed(operation: Operation, error: VmmError, *, again: bool) -> None:
     """A refused or broken attempt: again later when that can help and may be (`again`), else the end."""
     retry = actions.get(operation.kind).retry
-    if not (again and error.retryable) or operation.attempts > retry.times or isinstance(error, WrongState):
+    if not (again and error.retryable) or operation.failures >= retry.times or isinstance(error, WrongState):
         _end(operation, State.FAILED, error=error)
         return
-    _requeue(operation, error.detail, retry.delay_seconds(operation.attempts))
+    _requeue(operation, error.detail, retry.delay_seconds(operation.failures + 1))
 
 
 def _cut_short(operation: Operation, error: Exception) -> None:
     """The database failed while the action ran: as if the process had died there, but not for ever."""
     retry = actions.get(operation.kind).retry
-    if operation.attempts > max(1, retry.times):
+    if operation.failures >= max(1, retry.times):
         _end(operation, State.FAILED, error=error)
         return
-    _requeue(operation, "The database failed.", retry.delay_seconds(operation.attempts), interrupted=True)
+    _requeue(operation, "The database failed.", retry.delay_seconds(operation.failures + 1), interrupted=True)
 
 
 def _requeue(operation: Operation, why: str, delay: float, *, interrupted: bool = False) -> None:
@@ -316,6 +316,7 @@ def _requeue(operation: Operation, why: str, delay: float, *, interrupted: bool 
             worker="",
             lease_until=None,
             interrupted=interrupted or F("interrupted"),
+            failures=F("failures") + 1,
             not_before=now + dt.timedelta(seconds=delay),
             deadline_at=now + QUEUE_TIMEOUT,
             message=f"{why} Trying again in {delay:.0f} s."[:500],
