@@ -7,12 +7,14 @@ networks it asks `makes_sense`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from drivers.base import Session
 from drivers.errors import DriverError
 from drivers.types import (
+    AddressInfo,
     DiskInfo,
     GraphicsInfo,
     GuestInfo,
@@ -119,12 +121,30 @@ def _is_lease(answer: object) -> bool:
     )
 
 
+def _is_address(answer: object) -> bool:
+    return (
+        isinstance(answer, AddressInfo)
+        and _texts(answer, ("address", "mac", "source"))
+        and isinstance(answer.prefix, int | None)
+    )
+
+
+def _is_by_source(answer: object) -> bool:
+    return isinstance(answer, Mapping) and all(
+        isinstance(source, str) and (isinstance(told, str) or _several(_is_address, told))
+        for source, told in answer.items()
+    )
+
+
 _SENSE: Final[dict[str, Callable[[object], bool]]] = {
     "guest": _is_guest,
     "guest_or_none": lambda answer: answer is None or _is_guest(answer),
     "guest_state": _is_state,
     "define": _is_guest,
     "definition": lambda answer: isinstance(answer, str),
+    "design": lambda answer: isinstance(answer, str),
+    "create": _is_guest,
+    "addresses": _is_by_source,
     "screenshot": lambda answer: isinstance(answer, bytes),
     "pools": partial(_several, _is_pool),
     "pool": _is_pool,

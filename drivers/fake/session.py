@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from drivers.base import Driver, Session
 from drivers.errors import DriverError, NotFound, Unreachable
+from drivers.fake import design
 from drivers.fake.world import NAMESPACE, SCHEME, world
 from drivers.types import (
     Endpoint,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from drivers.fake.console import FakeConsole
     from drivers.fake.world import FakeWorld
+    from drivers.types import AddressInfo, GuestSpec
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -62,6 +64,8 @@ _FEATURES = frozenset(
         Feature.METRICS_DISK,
         Feature.METRICS_NETWORK,
         Feature.EVENTS,
+        Feature.CREATE,
+        Feature.ADDRESSES,
         Feature.STORAGE_POOLS,
         Feature.NETWORKS,
     }
@@ -221,6 +225,19 @@ class FakeSession(Session):
     @_verb
     def undefine(self, ref: GuestRef) -> None:
         self.world.do_undefine(ref)
+
+    # -- a guest to be made -----------------------------------------------------------------------------------------------
+    @_verb
+    def design(self, spec: GuestSpec) -> str:
+        return design.design(spec)
+
+    @_verb
+    def create(self, spec: GuestSpec) -> GuestInfo:
+        return self.world.create(spec)
+
+    @_verb
+    def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
+        return self.world.addresses(ref)
 
     # -- storage and networks ------------------------------------------------------------------------------------------
     @_verb

@@ -12,6 +12,7 @@ from drivers.answers import Checked
 from drivers.base import Session
 from drivers.errors import DriverError
 from drivers.types import (
+    AddressInfo,
     DiskInfo,
     GuestInfo,
     GuestState,
@@ -35,6 +36,9 @@ GOOD = [
     ("guest_state", (GuestState.PAUSED, "user")),
     ("definition", "<domain/>"),
     ("screenshot", b"\x89PNG"),
+    ("design", "<domain/>"),
+    ("create", GUEST),
+    ("addresses", {"agent": (AddressInfo(address="192.0.2.1"),), "arp": "Nobody answers."}),
     ("suspend", None),
     ("alive", True),
     *((verb, POOL) for verb in ("pool", "pool_create")),
@@ -77,12 +81,15 @@ WRONG_NETWORKS: list[dict[str, Any]] = [{"uuid": ""}, {"name": None}, {"mode": N
 BAD = [
     *(
         (verb, nonsense)
-        for verb in ("guest", "guest_state", "definition", "screenshot")
+        for verb in ("guest", "guest_state", "definition", "screenshot", "design", "create", "addresses")
         for nonsense in (None, 42, object())
     ),
     ("guest_or_none", "yes, of course"),
     ("guest_or_none", (None, None)),
     ("guest_state", (None, None)),
+    ("addresses", {"agent": None}),
+    ("addresses", {"agent": ("192.0.2.1",)}),
+    ("addresses", {"lease": (AddressInfo(address=None),)}),  # type: ignore[arg-type]  # the lie
     ("guest_state", (GuestState.RUNNING,)),
     ("guest_state", ("running", "user")),
     *(("guest", dataclasses.replace(GUEST, **wrong)) for wrong in WRONG),
