@@ -25,7 +25,9 @@ from drivers import registry
 from hosts.api import router as hosts_router
 from hosts.catalog import router as drivers_router
 from live.api import router as live_router
+from networks.api import router as networks_router
 from operations.api import router as operations_router
+from storage.api import router as storage_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.api import router as vms_router
@@ -156,8 +158,11 @@ FEATURES = (
     "hypervisors",
     "idempotency_keys",
     "metrics",
+    "networks",
     "operations",
     "operations.wait",
+    "storage.pools",
+    "storage.volumes",
     "tokens",
     "users",
     "vms",
@@ -186,5 +191,7 @@ for _router in (
     live_router,
     accounts_router,
     dashboard_router,
+    storage_router,
+    networks_router,
 ):
     api.add_router("", _router)

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.factories import HypervisorFactory, TokenFactory, UserFactory, VMFactory
+from tests.factories import HypervisorFactory, NetworkFactory, TokenFactory, UserFactory, VMFactory, VolumeFactory
 from vmmanager.management.commands.openapi import PATH, rendered
 from vmmanager.openapi import breaking_changes
 
@@ -137,9 +137,18 @@ def fleet(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]
     monkeypatch.setattr("hosts.api.PROBE_WAIT_SECONDS", 0)
     monkeypatch.setattr("vms.services.READING_WAIT_SECONDS", 0)
     monkeypatch.setattr("vms.api.AUTOSTART_WAIT_SECONDS", 0)
+    monkeypatch.setattr("storage.api.CHANGE_WAIT_SECONDS", 0)
     monkeypatch.setattr("operations.engine.bell.wait_until", lambda *_a, **_k: False)
     vm = VMFactory(hypervisor=HypervisorFactory(), consoles=["serial"], state="running")
-    yield {"vm_id": str(vm.pk), "host_id": str(vm.hypervisor.host_id), "hypervisor_id": str(vm.hypervisor_id)}
+    volume, network = VolumeFactory(), NetworkFactory()
+    yield {
+        "vm_id": str(vm.pk),
+        "host_id": str(vm.hypervisor.host_id),
+        "hypervisor_id": str(vm.hypervisor_id),
+        "pool_id": str(volume.pool_id),
+        "volume_id": str(volume.pk),
+        "network_id": str(network.pk),
+    }
     for signal in (request_started, request_finished):
         signal.connect(close_old_connections)
 
