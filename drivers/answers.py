@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from drivers.base import Session
 from drivers.errors import DriverError
-from drivers.types import DiskInfo, GraphicsInfo, GuestInfo, GuestKind, GuestState, NicInfo
+from drivers.types import DiskInfo, Finding, GraphicsInfo, GuestInfo, GuestKind, GuestState, NicInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,10 @@ _SENSE: Final[dict[str, Callable[[object], bool]]] = {
     "guest_state": _is_state,
     "define": _is_guest,
     "definition": lambda answer: isinstance(answer, str),
+    "check_definition": lambda answer: (
+        isinstance(answer, list | tuple) and all(isinstance(one, Finding) for one in answer)
+    ),
+    "holds_change": lambda answer: isinstance(answer, bool),
     "screenshot": lambda answer: isinstance(answer, bytes),
 }
 """Verb → whether its answer can be one. The verbs that are not here answer nothing that an action reads."""
