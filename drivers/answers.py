@@ -16,6 +16,7 @@ from drivers.errors import DriverError
 from drivers.types import (
     AddressInfo,
     DiskInfo,
+    Finding,
     GraphicsInfo,
     GuestInfo,
     GuestKind,
@@ -145,6 +146,10 @@ _SENSE: Final[dict[str, Callable[[object], bool]]] = {
     "design": lambda answer: isinstance(answer, str),
     "create": _is_guest,
     "addresses": _is_by_source,
+    "check_definition": lambda answer: (
+        isinstance(answer, list | tuple) and all(isinstance(one, Finding) for one in answer)
+    ),
+    "holds_change": lambda answer: isinstance(answer, bool),
     "screenshot": lambda answer: isinstance(answer, bytes),
     "pools": partial(_several, _is_pool),
     "pool": _is_pool,

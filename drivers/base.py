@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from drivers.types import (
         AddressInfo,
         Endpoint,
+        Finding,
         GuestEvent,
         GuestInfo,
         GuestRef,
@@ -99,8 +100,32 @@ class Session(ABC):
         raise self.unsupported(Feature.XML)
 
     def define(self, xml: str) -> GuestInfo:
-        """Make or change a persistent guest from XML. Raises InvalidDefinition, AlreadyExists."""
+        """Make or change a persistent guest from XML; passwords that it does not mention stay. Raises InvalidDefinition, AlreadyExists."""
         raise self.unsupported(Feature.DEFINE)
+
+    def check_definition(self, xml: str, *, ref: GuestRef | None = None) -> Sequence[Finding]:
+        """What speaks against defining `xml`, found without defining it, in the order of its lines. `define` has the last word.
+
+        Args:
+            xml: Whatever somebody wrote.
+            ref: The guest that it is to be the definition of from now on: its name and uuid must stay. None: for a new guest.
+        """
+        del xml, ref
+        support = self.capabilities().get(Feature.DEFINE)
+        if support is None or not support.supported:
+            raise self.unsupported(Feature.DEFINE)
+        return ()
+
+    def holds_change(self, ref: GuestRef, *, before: str, wished: str) -> bool:
+        """Whether the guest's definition has in it what makes `wished` differ from `before`, as this hypervisor writes things.
+
+        For who sent a definition and never heard what became of it. Raises NotFound, Unsupported.
+        """
+        return before != wished and self.definition(ref) == wished
+
+    def rename(self, ref: GuestRef, name: str) -> None:
+        """Give a stopped guest another name; its uuid stays. Raises WrongState, AlreadyExists, InvalidDefinition."""
+        raise self.unsupported(Feature.RENAME)
 
     # -- power: each is done when it returns, unless it says otherwise -----------------------------------------------
     def start(self, ref: GuestRef) -> None:

@@ -67,6 +67,7 @@ class Feature(StrEnum):
     DISCARD_MANAGED_SAVE = "discard-managed-save"
     AUTOSTART = "autostart"
     DEFINE = "define"
+    RENAME = "rename"
     UNDEFINE = "undefine"
     XML = "xml"
     CONSOLE_SERIAL = "console.serial"
@@ -101,6 +102,7 @@ INSTEAD: dict[Feature, tuple[tuple[Feature, ...], ...]] = {
     Feature.DISCARD_MANAGED_SAVE: (),
     Feature.AUTOSTART: (),
     Feature.DEFINE: (),
+    Feature.RENAME: (),
     Feature.UNDEFINE: (),
     Feature.XML: (),
     Feature.CONSOLE_SERIAL: ((Feature.CONSOLE_SHELL,), (Feature.CONSOLE_VNC,), (Feature.CONSOLE_SPICE,)),
@@ -282,6 +284,23 @@ class GuestInfo:
     def ref(self) -> GuestRef:
         """The guest's name for further calls."""
         return GuestRef(uuid=self.uuid, name=self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was found in a definition before it is defined.
+
+    Attributes:
+        detail: A sentence for a person.
+        line: Where, counted from 1; 0 where it is about the whole.
+        path: The element, like `/domain/devices/disk[2]/source`; "" where none can be named.
+        fatal: Whether the definition would be refused; else it is worth knowing, and the hypervisor decides.
+    """
+
+    detail: str
+    line: int = 0
+    path: str = ""
+    fatal: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

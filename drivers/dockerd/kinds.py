@@ -33,6 +33,7 @@ COMMON = frozenset(
         Feature.FORCE_OFF,
         Feature.SUSPEND,
         Feature.RESUME,
+        Feature.RENAME,
         Feature.UNDEFINE,
         Feature.CONSOLE_SERIAL,
         Feature.CONSOLE_SHELL,

@@ -14,6 +14,7 @@ from drivers.fake.world import NAMESPACE, SCHEME, world
 from drivers.types import (
     Endpoint,
     Feature,
+    Finding,
     GuestEvent,
     GuestInfo,
     GuestRef,
@@ -56,6 +57,7 @@ _FEATURES = frozenset(
         Feature.DISCARD_MANAGED_SAVE,
         Feature.AUTOSTART,
         Feature.DEFINE,
+        Feature.RENAME,
         Feature.UNDEFINE,
         Feature.XML,
         Feature.CONSOLE_SERIAL,
@@ -181,6 +183,18 @@ class FakeSession(Session):
     @_verb
     def define(self, xml: str) -> GuestInfo:
         return self.world.define(xml)
+
+    @_verb
+    def check_definition(self, xml: str, *, ref: GuestRef | None = None) -> Sequence[Finding]:
+        return self.world.check(xml, ref)
+
+    @_verb
+    def holds_change(self, ref: GuestRef, *, before: str, wished: str) -> bool:
+        return before != wished and self.world.holds(ref, wished)
+
+    @_verb
+    def rename(self, ref: GuestRef, name: str) -> None:
+        self.world.do_rename(ref, name=name)
 
     @_verb
     def start(self, ref: GuestRef) -> None:

@@ -88,6 +88,12 @@ TABLE: tuple[Row, ...] = (
         text=("is already defined with uuid",),
     ),
     Row(
+        libvirt.VIR_ERR_OPERATION_INVALID,
+        errors.AlreadyExists,
+        "measured: a rename to a name that another has, in qemu and test",
+        text=("already exists",),
+    ),
+    Row(
         libvirt.VIR_ERR_INTERNAL_ERROR,
         errors.WrongState,
         "measured: suspend, resume and create of the test driver, most verbs of openvz and vmware say so by INTERNAL_ERROR",

@@ -13,7 +13,7 @@ from drivers.forms import Way
 from drivers.libvirtd import here
 from drivers.libvirtd.gathering import ChildDriver, GatheringSession
 from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, UNMADE, libvirt_ways
+from drivers.libvirtd.kinds import LATER, NO_RENAME, UNMADE, libvirt_ways
 from drivers.libvirtd.session_host import dotted
 from drivers.libvirtd.uri import host_of, is_local
 from drivers.polling import no_news
@@ -97,6 +97,7 @@ class VmwareDriver(ChildDriver):
     features = _POWER
     reasons = {
         **LATER,
+        Feature.RENAME: NO_RENAME,
         Feature.EVENTS: no_news(label),
         Feature.RESET: "libvirt has no reset button for VMware Workstation; force the guest off and start it.",
         Feature.MANAGED_SAVE: "libvirt cannot save the memory of a guest of VMware Workstation.",
@@ -141,6 +142,7 @@ class VirtualBoxDriver(ChildDriver):
     reasons = {
         **LATER,
         **UNMADE,
+        Feature.RENAME: NO_RENAME,
         Feature.EVENTS: no_news(label),
         Feature.RESET: "libvirt has no reset button for VirtualBox; force the guest off and start it.",
         Feature.DISCARD_MANAGED_SAVE: "libvirt cannot discard what VirtualBox saved.",

@@ -27,7 +27,7 @@ from drivers.forms import (
 )
 from drivers.libvirtd import loop
 from drivers.libvirtd.design import kvm, lxc, simulated
-from drivers.libvirtd.errors import translate
+from drivers.libvirtd.errors import readable, translate
 from drivers.libvirtd.events import EventTap
 from drivers.libvirtd.guests import Profile
 from drivers.libvirtd.session import LibvirtSession
@@ -82,6 +82,7 @@ UNMADE: dict[Feature, str] = {
     Feature.ADDRESSES: "This version does not ask for addresses here yet.",
 }
 """For the kinds that have no design."""
+NO_RENAME = "libvirt renames no guests of this kind (only QEMU's); define it anew under the other name."
 
 _ABSENT = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
 """What an open says where libvirt has not this driver: not installed, or not built in."""
@@ -228,6 +229,11 @@ class LibvirtDriver(Driver):
         """Ask a guest to shut down."""
         domain.shutdown()
 
+    def judgement(self, connection: libvirt.virConnect, xml: str) -> str:
+        """What the host says of a definition that it is only shown, as a sentence; "" when nothing, or when it cannot be asked."""
+        del connection, xml
+        return ""
+
     def offered(self, capabilities: Capabilities) -> set[str]:
         """Which of the profiles this host has."""
         return {domain.type for guest in capabilities.guests for domain in guest.domains if domain.type}
@@ -246,7 +252,10 @@ class QemuDriver(LibvirtDriver):
     product = "QEMU"
     schemes = ("qemu",)
     features = (
-        POWER | SAVING | MAKING | {Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
+        POWER
+        | SAVING
+        | MAKING
+        | {Feature.RENAME, Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
     )
     reasons = {
         **LATER,
@@ -276,6 +285,15 @@ class QemuDriver(LibvirtDriver):
         Way(name="session", label="This machine, this account only", scheme="qemu", path="/session", local=True),
     )
 
+    def judgement(self, connection: libvirt.virConnect, xml: str) -> str:
+        """What libvirt says when it makes QEMU's command line of it, without running that."""
+        try:
+            connection.domainXMLToNative("qemu-argv", xml, 0)
+        except libvirt.libvirtError as error:
+            said = readable(str(error.get_error_message() or error))
+            return "" if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT else f"It could not be started so: {said}"
+        return ""
+
 
 class LxcDriver(LibvirtDriver):
     """Linux containers, by libvirt's own container driver."""
@@ -287,6 +305,7 @@ class LxcDriver(LibvirtDriver):
     features = POWER | MAKING | {Feature.CONSOLE_SERIAL}
     reasons = {
         **LATER,
+        Feature.RENAME: NO_RENAME,
         Feature.RESET: "A container has no reset button.",
         Feature.MANAGED_SAVE: "libvirt cannot save a container's memory.",
         Feature.DISCARD_MANAGED_SAVE: "libvirt cannot save a container's memory, so there is nothing to discard.",
@@ -338,7 +357,7 @@ class TestDriver(LibvirtDriver):
     product = "Test"
     schemes = ("test",)
     transports = ("",)
-    features = POWER | SAVING | MAKING | {Feature.RESET, Feature.SCREENSHOT}
+    features = POWER | SAVING | MAKING | {Feature.RENAME, Feature.RESET, Feature.SCREENSHOT}
     reasons = {
         **LATER,
         Feature.CONSOLE_SERIAL: "A simulated guest has no console.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, POWER, UNMADE, LibvirtDriver, libvirt_ways
+from drivers.libvirtd.kinds import LATER, NO_RENAME, POWER, UNMADE, LibvirtDriver, libvirt_ways
 from drivers.types import Feature, Proof, Technique, VirtualizationType
 
 _KERNEL_BASED = Profile(
@@ -24,6 +24,7 @@ class BhyveDriver(LibvirtDriver):
     reasons = {
         **LATER,
         **UNMADE,
+        Feature.RENAME: NO_RENAME,
         Feature.SUSPEND: "libvirt cannot pause a guest of bhyve.",
         Feature.RESUME: "libvirt cannot pause a guest of bhyve, so there is nothing to resume.",
         Feature.RESET: "libvirt has no reset button for bhyve.",
@@ -53,6 +54,7 @@ class CloudHypervisorDriver(LibvirtDriver):
     reasons = {
         **LATER,
         **UNMADE,
+        Feature.RENAME: NO_RENAME,
         Feature.AUTOSTART: _UNTRIED,
         Feature.EVENTS: _UNTRIED,
         Feature.RESET: "libvirt has no reset button for Cloud Hypervisor.",

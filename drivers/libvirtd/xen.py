@@ -13,7 +13,7 @@ from drivers.errors import WrongState
 from drivers.libvirtd.design import xen
 from drivers.libvirtd.errors import translate
 from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, MAKING, POWER, SAVING, LibvirtDriver, libvirt_ways
+from drivers.libvirtd.kinds import LATER, MAKING, NO_RENAME, POWER, SAVING, LibvirtDriver, libvirt_ways
 from drivers.libvirtd.session import LibvirtSession, gone_is_nothing
 from drivers.libvirtd.stats import NANOSECONDS
 from drivers.types import Feature, GuestState, Proof, Technique, VirtualizationType
@@ -98,6 +98,7 @@ class XenDriver(LibvirtDriver):
     features = POWER | SAVING | MAKING | {Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
     reasons = {
         **LATER,
+        Feature.RENAME: NO_RENAME,
         Feature.RESET: "libvirt has no reset button for Xen guests; force it off and start it.",
         Feature.CONSOLE_SHELL: "A machine has no shell of the host's giving; use its serial console.",
         Feature.CONSOLE_SPICE: "Browsers cannot show SPICE; give the guest a VNC screen.",

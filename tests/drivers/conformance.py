@@ -52,6 +52,7 @@ VERBS: dict[Feature, Callable[[Session, GuestRef], object]] = {
     Feature.UNDEFINE: lambda session, ref: session.undefine(ref),
     Feature.XML: lambda session, ref: session.definition(ref),
     Feature.DEFINE: lambda session, ref: session.define(f"<domain><name>{ref.name}</name></domain>"),
+    Feature.RENAME: lambda session, ref: session.rename(ref, f"{ref.name}-2"),
     Feature.EVENTS: lambda session, ref: session.subscribe(lambda event: None),
     Feature.CONSOLE_SERIAL: lambda session, ref: session.open_console(ref, "serial"),
     Feature.CONSOLE_SHELL: lambda session, ref: session.open_console(ref, "shell"),
@@ -386,6 +387,54 @@ class Conformance:
         with pytest.raises(InvalidDefinition):
             lab.session.define(xml)
         assert {info.uuid for info in lab.session.guests()} == before
+
+    @pytest.mark.parametrize(
+        ("xml", "line"), [("", 1), ("no xml", 1), ("<domain>\n<name>x</nam></domain>", 2), ("<domain>\n\n<", 3)]
+    )
+    def test_what_is_no_xml_is_found_with_its_line(self, lab: Lab, xml: str, line: int) -> None:
+        if not lab.has(Feature.DEFINE):
+            return
+        found = lab.session.check_definition(xml, ref=lab.make())
+        assert [(one.line, one.fatal) for one in found][:1] == [(line, True)]
+
+    def test_a_checked_definition_is_not_defined(self, lab: Lab) -> None:
+        if not lab.has(Feature.DEFINE):
+            return
+        ref = lab.make()
+        before = lab.session.definition(ref)
+        wished = lab.changed(before, "Front door")
+        assert [one for one in lab.session.check_definition(wished, ref=ref) if one.fatal] == []
+        assert lab.session.definition(ref) == before
+        assert not lab.session.holds_change(ref, before=before, wished=wished)
+        lab.session.define(wished)
+        assert lab.session.holds_change(ref, before=before, wished=wished)
+
+    def test_a_definition_of_another_guest_is_found_out(self, lab: Lab) -> None:
+        if not lab.has(Feature.DEFINE):
+            return
+        ref, other = lab.make(), lab.make()
+        found = lab.session.check_definition(lab.session.definition(other), ref=ref)
+        assert {one.path for one in found if one.fatal} == {"/domain/name", "/domain/uuid"}
+
+    def test_a_renamed_guest_is_the_same_guest(self, lab: Lab) -> None:
+        if not lab.has(Feature.RENAME):
+            return
+        ref, other = lab.make(), lab.make()
+        name = f"{ref.name}-2"
+        lab.session.rename(ref, name)
+        lab.session.rename(ref, name)  # it has it already: nothing happens
+        after = lab.session.guest(ref)
+        assert (after.uuid, after.name, after.state) == (ref.uuid, name, GuestState.SHUTOFF)
+        with pytest.raises(AlreadyExists):
+            lab.session.rename(ref, other.name)
+        for odd in ("", "a\nb"):
+            with pytest.raises(InvalidDefinition):
+                lab.session.rename(ref, odd)
+        lab.session.start(ref)
+        with pytest.raises(WrongState):
+            lab.session.rename(ref, ref.name)
+        assert lab.session.guest(ref).name == name
+        lab.works(Feature.RENAME)
 
     def test_undefined_is_gone(self, lab: Lab) -> None:
         if not lab.has(Feature.UNDEFINE):
