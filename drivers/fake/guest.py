@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import uuid as uuids
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from drivers.errors import InvalidDefinition
+from drivers.fake.snapshots import Tree
 from drivers.types import (
     DiskInfo,
     GuestInfo,
@@ -53,6 +54,8 @@ class Guest:
     obeys: bool = True
     started_at: float = 0.0
     console: FakeConsole | None = None
+    tree: Tree = field(default_factory=Tree)
+    marks: set[str] = field(default_factory=set)
 
     def info(self) -> GuestInfo:
         """What a session reports of it."""

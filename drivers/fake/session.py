@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from drivers.base import Driver, Session
 from drivers.errors import DriverError, NotFound, Unreachable
+from drivers.fake.snapshots import check_name
 from drivers.fake.world import NAMESPACE, SCHEME, world
 from drivers.types import (
     Endpoint,
@@ -20,6 +21,8 @@ from drivers.types import (
     GuestStats,
     HostInfo,
     HostStats,
+    SnapshotInfo,
+    SnapshotSpec,
     Support,
     Technique,
     VirtualizationType,
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from drivers.fake.console import FakeConsole
-    from drivers.fake.world import FakeWorld
+from drivers.fake.world import FakeWorld
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -56,6 +59,9 @@ _FEATURES = frozenset(
         Feature.METRICS_DISK,
         Feature.METRICS_NETWORK,
         Feature.EVENTS,
+        Feature.SNAPSHOTS_DISK,
+        Feature.SNAPSHOTS_MEMORY,
+        Feature.SNAPSHOTS_LIVE,
     }
 )
 
@@ -213,6 +219,28 @@ class FakeSession(Session):
     @_verb
     def undefine(self, ref: GuestRef) -> None:
         self.world.do_undefine(ref)
+
+    # -- snapshots -------------------------------------------------------------------------------------------------------
+    @_verb
+    def snapshots(self, ref: GuestRef) -> Sequence[SnapshotInfo]:
+        return self.world.snapshots(ref)
+
+    @_verb
+    def snapshots_of_all(self) -> Mapping[str, Sequence[SnapshotInfo]]:
+        return self.world.snapshots_of_all()
+
+    @_verb
+    def snapshot_create(self, ref: GuestRef, spec: SnapshotSpec) -> None:
+        check_name(spec.name)
+        self.world.do_snapshot_create(ref, name=spec.name, description=spec.description, memory=spec.memory)
+
+    @_verb
+    def snapshot_revert(self, ref: GuestRef, name: str) -> None:
+        self.world.do_snapshot_revert(ref, name=name)
+
+    @_verb
+    def snapshot_delete(self, ref: GuestRef, name: str, *, children: bool = False) -> None:
+        self.world.do_snapshot_delete(ref, name=name, children=children)
 
     @_verb
     def stats(self) -> Sequence[GuestStats]:

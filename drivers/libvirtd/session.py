@@ -20,6 +20,7 @@ from drivers.libvirtd.errors import driver_error, translate
 from drivers.libvirtd.events import EventTap
 from drivers.libvirtd.guests import Marks, guest_info, read_definition, read_live
 from drivers.libvirtd.session_host import HostFacet
+from drivers.libvirtd.session_snapshots import SnapshotFacet
 from drivers.libvirtd.states import guest_state
 from drivers.libvirtd.streams import SerialConsole
 from drivers.libvirtd.uri import host_of, is_local
@@ -52,7 +53,7 @@ _CLOSE_REASONS = {
 _QEMU_NAMESPACES = ("http://libvirt.org/schemas/domain/qemu/1.0", "http://libvirt.org/schemas/domain/lxc/1.0")
 
 
-class LibvirtSession(HostFacet, Session):
+class LibvirtSession(HostFacet, SnapshotFacet, Session):
     """One live connection.
 
     Args:

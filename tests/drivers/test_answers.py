@@ -11,9 +11,10 @@ import pytest
 from drivers.answers import Checked
 from drivers.base import Session
 from drivers.errors import DriverError
-from drivers.types import DiskInfo, GuestInfo, GuestState
+from drivers.types import DiskInfo, GuestInfo, GuestState, SnapshotInfo
 
 GUEST = GuestInfo(uuid="a", name="web", state=GuestState.RUNNING, disks=(DiskInfo(target="vda"),), consoles=("vnc",))
+SNAPSHOT = SnapshotInfo(name="first", size_bytes=1, disks=("vda",))
 GOOD = [
     ("guest", GUEST),
     ("define", GUEST),
@@ -22,6 +23,9 @@ GOOD = [
     ("guest_state", (GuestState.PAUSED, "user")),
     ("definition", "<domain/>"),
     ("screenshot", b"\x89PNG"),
+    ("snapshots", [SNAPSHOT]),
+    ("snapshots", ()),
+    ("snapshots_of_all", {"a": [SNAPSHOT]}),
     ("suspend", None),
     ("alive", True),
 ]
@@ -36,10 +40,18 @@ WRONG: list[dict[str, Any]] = [
     {"interfaces": ("eth0",)},
     {"consoles": (None,)},
 ]
+WRONG_SNAPSHOTS: list[dict[str, Any]] = [
+    {"name": ""},
+    {"parent": None},
+    {"state": "running"},
+    {"created_at": "today"},
+    {"size_bytes": "big"},
+    {"disks": (None,)},
+]
 BAD = [
     *(
         (verb, nonsense)
-        for verb in ("guest", "guest_state", "definition", "screenshot")
+        for verb in ("guest", "guest_state", "definition", "screenshot", "snapshots", "snapshots_of_all")
         for nonsense in (None, 42, object())
     ),
     ("guest_or_none", "yes, of course"),
@@ -48,6 +60,10 @@ BAD = [
     ("guest_state", (GuestState.RUNNING,)),
     ("guest_state", ("running", "user")),
     *(("guest", dataclasses.replace(GUEST, **wrong)) for wrong in WRONG),
+    *(("snapshots", [dataclasses.replace(SNAPSHOT, **wrong)]) for wrong in WRONG_SNAPSHOTS),
+    ("snapshots", ["first"]),
+    ("snapshots_of_all", {"a": ["first"]}),
+    ("snapshots_of_all", {1: []}),
 ]
 
 
