@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         NetworkInfo,
         PoolInfo,
         PoolSpec,
+        SnapshotInfo,
+        SnapshotSpec,
         VirtualizationType,
         VolumeInfo,
         VolumeSpec,
@@ -187,6 +189,40 @@ class Session(ABC):
     def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
         """Per source, in the order of trust (`agent`, `lease`, `arp`): its addresses, or a sentence why it does not answer."""
         raise self.unsupported(Feature.ADDRESSES)
+
+    # -- snapshots -----------------------------------------------------------------------------------------------------
+    def snapshots(self, ref: GuestRef) -> Sequence[SnapshotInfo]:
+        """All snapshots of one guest, read now, in no order. Raises NotFound."""
+        raise self.unsupported(Feature.SNAPSHOTS_DISK)
+
+    def snapshots_of_all(self) -> Mapping[str, Sequence[SnapshotInfo]]:
+        """By guests' identifiers, of those that have any: what a bulk call can say cheaper than `snapshots` of each."""
+        raise self.unsupported(Feature.SNAPSHOTS_DISK)
+
+    def snapshot_create(self, ref: GuestRef, spec: SnapshotSpec) -> None:
+        """Take one. The guest may stand still meanwhile: with its memory, as long as writing that takes.
+
+        Waits for another job of the guest, such as an earlier call of the same that nobody waits for any more.
+
+        Raises:
+            AlreadyExists: The guest has one of this name. WrongState, NotFound.
+            Unsupported: A guest that runs, without its memory, and no `SNAPSHOTS_LIVE`; a disk that cannot (it is named).
+        """
+        raise self.unsupported(Feature.SNAPSHOTS_MEMORY if spec.memory else Feature.SNAPSHOTS_DISK)
+
+    def snapshot_revert(self, ref: GuestRef, name: str) -> None:
+        """Go back: disks, definition, and memory where it is in it; without it the guest is off afterwards.
+
+        What the guest did since then is lost, and so is its managed save. Raises NotFound, Unsupported.
+        """
+        raise self.unsupported(Feature.SNAPSHOTS_DISK)
+
+    def snapshot_delete(self, ref: GuestRef, name: str, *, children: bool = False) -> None:
+        """Delete it, and with `children` all that grew from it; else these take its parent for theirs. The guest stays as it is.
+
+        Raises NotFound, Unsupported.
+        """
+        raise self.unsupported(Feature.SNAPSHOTS_DISK)
 
     # -- storage -------------------------------------------------------------------------------------------------------
     def pools(self) -> Sequence[PoolInfo]:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 from drivers.errors import InvalidDefinition
 from drivers.fake import design
+from drivers.fake.snapshots import Tree
 from drivers.types import (
     DiskInfo,
     GuestInfo,
@@ -58,6 +59,8 @@ class Guest:
     started_at: float = 0.0
     console: FakeConsole | None = None
     addresses: dict[str, Sequence[AddressInfo] | str] = field(default_factory=dict)
+    tree: Tree = field(default_factory=Tree)
+    marks: set[str] = field(default_factory=set)
 
     def info(self) -> GuestInfo:
         """What a session reports of it."""

@@ -13,7 +13,7 @@ import time
 import uuid as uuids
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from xml.etree import ElementTree as ET
 
 from drivers.errors import (
@@ -28,8 +28,15 @@ from drivers.errors import (
 )
 from drivers.fake import design
 from drivers.fake.console import FakeConsole
-from drivers.fake.guest import ACTIVE, Guest, line_of, parse, stats_of
+from drivers.fake.guest import (
+    ACTIVE,
+    Guest,
+    line_of,
+    parse,
+    stats_of,
+)
 from drivers.fake.networks import FakeNetworks
+from drivers.fake.snapshots import SnapshotVerbs
 from drivers.fake.storage import FakeStorage
 from drivers.types import (
     Endpoint,
@@ -98,7 +105,7 @@ class _Weather:
     lies: deque[_Fault] = field(default_factory=deque)
 
 
-class FakeWorld:
+class FakeWorld(SnapshotVerbs):
     """One hypervisor in memory, what others do on it, and what goes wrong with it. Thread-safe.
 
     Attributes:
@@ -167,7 +174,7 @@ class FakeWorld:
             del self._guests[guest.uuid]
         self._after(guest, GuestEventKind.UNDEFINED, "undefined/removed", console)
 
-    def outside(self, name: str, verb: str, **options: bool) -> None:
+    def outside(self, name: str, verb: str, /, **options: Any) -> None:
         """Let somebody else act: `outside("web", "start")`. Neither connection nor faults stand in the way."""
         getattr(self, f"do_{verb.replace('-', '_')}")(GuestRef(uuid="", name=name), **options)
 
@@ -369,6 +376,7 @@ class FakeWorld:
                 fresh.state, fresh.reason, fresh.started_at = old.state, old.reason, old.started_at
                 fresh.autostart, fresh.has_managed_save = old.autostart, old.has_managed_save
                 fresh.console, fresh.obeys, fresh.addresses = old.console, old.obeys, old.addresses
+                fresh.tree, fresh.marks = old.tree, old.marks
             self._guests[fresh.uuid] = fresh
             info = fresh.info()
         self._after(fresh, GuestEventKind.DEFINED, "defined/updated" if old else "defined/added", None)

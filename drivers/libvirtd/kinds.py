@@ -68,10 +68,9 @@ POWER = frozenset(
 )
 MAKING = frozenset({Feature.CREATE, Feature.ADDRESSES})
 SAVING = frozenset({Feature.MANAGED_SAVE, Feature.DISCARD_MANAGED_SAVE})
+SNAPSHOTS = frozenset({Feature.SNAPSHOTS_DISK, Feature.SNAPSHOTS_MEMORY})
 
 LATER: dict[Feature, str] = {
-    Feature.SNAPSHOTS_DISK: "This version does not manage snapshots yet.",
-    Feature.SNAPSHOTS_MEMORY: "This version does not manage snapshots yet.",
     Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
     Feature.STORAGE_POOLS: "This version does not manage storage pools yet.",
     Feature.NETWORKS: "This version does not manage networks yet.",
@@ -83,6 +82,13 @@ UNMADE: dict[Feature, str] = {
 }
 """For the kinds that have no design."""
 NO_RENAME = "libvirt renames no guests of this kind (only QEMU's); define it anew under the other name."
+
+_LATER_SNAPSHOTS = "This version does not manage snapshots here yet."
+NO_SNAPSHOTS: dict[Feature, str] = {
+    Feature.SNAPSHOTS_DISK: _LATER_SNAPSHOTS,
+    Feature.SNAPSHOTS_MEMORY: _LATER_SNAPSHOTS,
+    Feature.SNAPSHOTS_LIVE: _LATER_SNAPSHOTS,
+}
 
 _ABSENT = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
 """What an open says where libvirt has not this driver: not installed, or not built in."""
@@ -159,6 +165,8 @@ class LibvirtDriver(Driver):
     """Bytes that `getFreeMemory` counts in."""
     passes_screens: ClassVar[bool] = True
     """Whether libvirt hands out a local guest's screen as a descriptor; else its address is dialled."""
+    keeps_inside_images: ClassVar[bool] = True
+    """Whether a snapshot is kept in the guest's disk images; else in the hypervisor's own memory."""
     is_real: ClassVar[bool] = True
     """False for a hypervisor that lives in our own process."""
     session_class: ClassVar[type[LibvirtSession]] = LibvirtSession
@@ -255,10 +263,13 @@ class QemuDriver(LibvirtDriver):
         POWER
         | SAVING
         | MAKING
+        | SNAPSHOTS
         | {Feature.RENAME, Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
     )
     reasons = {
         **LATER,
+        Feature.SNAPSHOTS_LIVE: "libvirt cannot go back to a snapshot of a running QEMU guest's disks alone: keep its memory "
+        "as well, or shut it down first.",
         Feature.CONSOLE_SHELL: "A machine has no shell of the host's giving; use its serial console.",
         Feature.CONSOLE_SPICE: "Browsers cannot show SPICE; give the guest a VNC screen.",
     }
@@ -316,6 +327,7 @@ class LxcDriver(LibvirtDriver):
         Feature.MIGRATION_LIVE: "libvirt cannot migrate containers.",
         Feature.SNAPSHOTS_MEMORY: "libvirt cannot save a container's memory.",
         Feature.SNAPSHOTS_DISK: "libvirt takes no snapshots of containers.",
+        Feature.SNAPSHOTS_LIVE: "libvirt takes no snapshots of containers.",
     }
     profiles = {
         "lxc": Profile(
@@ -357,9 +369,10 @@ class TestDriver(LibvirtDriver):
     product = "Test"
     schemes = ("test",)
     transports = ("",)
-    features = POWER | SAVING | MAKING | {Feature.RENAME, Feature.RESET, Feature.SCREENSHOT}
+    features = POWER | SAVING | MAKING | SNAPSHOTS | {Feature.RENAME, Feature.RESET, Feature.SCREENSHOT}
     reasons = {
         **LATER,
+        Feature.SNAPSHOTS_LIVE: "A simulated guest that runs is kept with its memory only: shut it down first.",
         Feature.CONSOLE_SERIAL: "A simulated guest has no console.",
         Feature.CONSOLE_SHELL: "A simulated guest has no shell.",
         Feature.CONSOLE_VNC: "A simulated guest has no screen that moves; it has a still picture.",
@@ -371,6 +384,7 @@ class TestDriver(LibvirtDriver):
         "test": Profile(virtualization_type=VirtualizationType.HOSTED, techniques=(Technique.EMULATION,)),
     }
     undefine_flags = SAVE_FLAGS
+    keeps_inside_images = False
     is_real = False
     design = staticmethod(simulated.design)
     address_sources = ("agent", "lease", "arp")

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, NO_RENAME, POWER, UNMADE, LibvirtDriver, libvirt_ways
+from drivers.libvirtd.kinds import (
+    LATER,
+    NO_RENAME,
+    NO_SNAPSHOTS,
+    POWER,
+    UNMADE,
+    LibvirtDriver,
+    libvirt_ways,
+)
 from drivers.types import Feature, Proof, Technique, VirtualizationType
 
 _KERNEL_BASED = Profile(
@@ -25,6 +33,7 @@ class BhyveDriver(LibvirtDriver):
         **LATER,
         **UNMADE,
         Feature.RENAME: NO_RENAME,
+        **NO_SNAPSHOTS,
         Feature.SUSPEND: "libvirt cannot pause a guest of bhyve.",
         Feature.RESUME: "libvirt cannot pause a guest of bhyve, so there is nothing to resume.",
         Feature.RESET: "libvirt has no reset button for bhyve.",
@@ -55,6 +64,7 @@ class CloudHypervisorDriver(LibvirtDriver):
         **LATER,
         **UNMADE,
         Feature.RENAME: NO_RENAME,
+        **NO_SNAPSHOTS,
         Feature.AUTOSTART: _UNTRIED,
         Feature.EVENTS: _UNTRIED,
         Feature.RESET: "libvirt has no reset button for Cloud Hypervisor.",

@@ -23,6 +23,7 @@ from drivers.libvirtd.guests import Marks, guest_info, read_definition, read_liv
 from drivers.libvirtd.session_create import CreateFacet
 from drivers.libvirtd.session_definition import DefinitionFacet
 from drivers.libvirtd.session_host import HostFacet
+from drivers.libvirtd.session_snapshots import SnapshotFacet
 from drivers.libvirtd.states import guest_state
 from drivers.libvirtd.streams import SerialConsole
 from drivers.libvirtd.uri import host_of, is_local
@@ -53,7 +54,7 @@ _CLOSE_REASONS = {
 }
 
 
-class LibvirtSession(HostFacet, CreateFacet, AddressFacet, DefinitionFacet, Session):
+class LibvirtSession(HostFacet, DefinitionFacet, CreateFacet, AddressFacet, SnapshotFacet, Session):
     """One live connection.
 
     Args:

@@ -105,6 +105,7 @@ class XenDriver(LibvirtDriver):
         Feature.SCREENSHOT: "libvirt takes no screenshots of Xen guests; look at the VNC screen.",
         Feature.SNAPSHOTS_DISK: "libvirt takes no snapshots of Xen guests.",
         Feature.SNAPSHOTS_MEMORY: "libvirt takes no snapshots of Xen guests.",
+        Feature.SNAPSHOTS_LIVE: "libvirt takes no snapshots of Xen guests.",
     }
     # All are domains of the type `xen`: what they are stands in the type of their operating system.
     profiles = {

@@ -58,6 +58,7 @@ _REASONS: dict[Feature, str] = {
     Feature.CONSOLE_SPICE: "vSphere has no SPICE; use the screen (vnc).",
     Feature.SNAPSHOTS_DISK: "This version does not manage snapshots yet.",
     Feature.SNAPSHOTS_MEMORY: "This version does not manage snapshots yet.",
+    Feature.SNAPSHOTS_LIVE: "This version does not manage snapshots yet.",
     Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
     Feature.STORAGE_POOLS: "This version does not manage storage pools yet.",
     Feature.NETWORKS: "This version does not manage networks yet.",

@@ -60,6 +60,7 @@ class XapiDriver(Driver):
         Feature.SCREENSHOT: "XenServer has no call for a picture of the screen; open the console instead.",
         Feature.SNAPSHOTS_DISK: _NOT_YET,
         Feature.SNAPSHOTS_MEMORY: _NOT_YET,
+        Feature.SNAPSHOTS_LIVE: _NOT_YET,
         Feature.MIGRATION_LIVE: _NOT_YET,
         Feature.STORAGE_POOLS: _NOT_YET,
         Feature.NETWORKS: _NOT_YET,

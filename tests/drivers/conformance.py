@@ -26,8 +26,18 @@ from drivers.errors import (
     Unsupported,
     WrongState,
 )
-from drivers.types import AddressInfo, Feature, GuestEvent, GuestEventKind, GuestRef, GuestSpec, GuestState
+from drivers.types import (
+    AddressInfo,
+    Feature,
+    GuestEvent,
+    GuestEventKind,
+    GuestRef,
+    GuestSpec,
+    GuestState,
+    SnapshotSpec,
+)
 from tests import scorecard
+from tests.drivers.conformance_snapshots import SnapshotConformance
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -61,6 +71,10 @@ VERBS: dict[Feature, Callable[[Session, GuestRef], object]] = {
     Feature.SCREENSHOT: lambda session, ref: session.screenshot(ref),
     Feature.CREATE: lambda session, ref: session.create(GuestSpec(name=ref.name, uuid=str(uuid.uuid4()))),
     Feature.ADDRESSES: lambda session, ref: session.addresses(ref),
+    Feature.SNAPSHOTS_DISK: lambda session, ref: session.snapshot_create(ref, SnapshotSpec(name="first")),
+    Feature.SNAPSHOTS_MEMORY: lambda session, ref: session.snapshot_create(
+        ref, SnapshotSpec(name="first", memory=True)
+    ),
 }
 ASKS_NO_GUEST = frozenset({Feature.DEFINE, Feature.EVENTS, Feature.CREATE})
 """Verbs that a guest which is not there does not stop."""
@@ -83,6 +97,7 @@ class Lab:
         make: A new guest, defined and off, that starts within a second and cannot be hurt.
         make_shell: A new guest, defined and off, that comes up with a shell on its console and obeys shutdown.
         make_screen: A new guest, defined and off, with a VNC screen.
+        make_kept: A new guest, defined and off, of which snapshots can be taken; `make` where that is any.
         changed: The guest's definition, changed to have this title.
         booted: The reason of a guest that was started.
         killed: The reason of a guest whose plug was pulled.
@@ -101,6 +116,7 @@ class Lab:
     make_screen: Callable[[], GuestRef]
     changed: Callable[[str, str], str] = lambda xml, title: xml.replace("</name>", f"</name><title>{title}</title>", 1)
     boot_seconds: float = 60.0
+    make_kept: Callable[[], GuestRef] | None = None
     booted: str = "booted"
     killed: str = "destroyed"
     while_rebooting: frozenset[GuestState] = frozenset({GuestState.RUNNING})
@@ -176,7 +192,7 @@ def ask(console: Console, question: bytes, answer: bytes, seconds: float = 60.0)
         patience = min(2.0, patience * 2)
 
 
-class Conformance:
+class Conformance(SnapshotConformance):
     """Derive, and give a `lab` fixture."""
 
     # -- what is declared -----------------------------------------------------------------------------------------

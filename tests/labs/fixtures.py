@@ -27,7 +27,8 @@ class GuestFactory(Protocol):
 
 
 class QemuGuestFactory(Protocol):
-    """As `GuestFactory`; `kind` is "linux" (a shell, obeys shutdown) or "bootsector" (16 MiB, obeys nothing)."""
+    """As `GuestFactory`; `kind` is "linux" (a shell, obeys shutdown), "bootsector" (16 MiB, obeys nothing)
+    or "qcow2" (a boot sector in such an image)."""
 
     def __call__(
         self, *options: str, name: str = "", start: bool = False, ready: bool = False, kind: str = "linux"
@@ -77,8 +78,12 @@ def qemu_guest() -> Iterator[QemuGuestFactory]:
     def make(
         *options: str, name: str = "", start: bool = False, ready: bool = False, kind: str = "linux"
     ) -> local.Guest:
-        maker = {"linux": local.make_qemu_guest, "bootsector": local.make_bootsector_guest}[kind]
-        return _begin(made, maker(*options, name=name), start=start, ready=ready)
+        if kind == "linux":
+            guest = local.make_qemu_guest(*options, name=name)
+        else:
+            image = kind if kind == "qcow2" else "raw"
+            guest = local.make_bootsector_guest(*options, name=name, image=image)
+        return _begin(made, guest, start=start, ready=ready)
 
     yield make
     _remove(made)

@@ -346,14 +346,20 @@ def make_qemu_guest(*options: str, name: str = "", uri: str = QEMU_URI) -> Guest
     return define(uri, guest, xml)
 
 
-def make_bootsector_guest(*options: str, name: str = "", uri: str = QEMU_URI) -> Guest:
-    """Define the smallest QEMU guest: 16 MiB, a boot sector that halts. It obeys nothing."""
+def make_bootsector_guest(*options: str, name: str = "", uri: str = QEMU_URI, image: str = "raw") -> Guest:
+    """Define the smallest QEMU guest: 16 MiB, a boot sector that halts. It obeys nothing. `image`: the format of its disk."""
     guest = _new(uri, name or unique_name("sector"), "!")
     guest.serial_log = guest.directory / "serial.log"
     disk = boot_sector(guest.directory)
+    disk = guest.directory / "sector.raw"
+    run(HERE / "tiny-guest", "bootsector", disk)
+    if image != "raw":
+        raw, disk = disk, disk.with_suffix(f".{image}")
+        run("qemu-img", "convert", "-q", "-O", image, raw, disk)
+        disk.chmod(0o666)
     xml = run(
         HERE / "tiny-guest", "xml", guest.name, guest.directory, "--uuid", guest.uuid, "--mem", "16", "--no-agent",
-        "--boot", "disk", "--disk", f"{disk}:raw", "--serial-log", guest.serial_log, *options,
+        "--boot", "disk", "--disk", f"{disk}:{image}", "--serial-log", guest.serial_log, *options,
     )  # fmt: skip
     return define(uri, guest, xml)
 
