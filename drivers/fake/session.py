@@ -20,9 +20,15 @@ from drivers.types import (
     GuestStats,
     HostInfo,
     HostStats,
+    LeaseInfo,
+    NetworkInfo,
+    PoolInfo,
+    PoolSpec,
     Support,
     Technique,
     VirtualizationType,
+    VolumeInfo,
+    VolumeSpec,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +62,8 @@ _FEATURES = frozenset(
         Feature.METRICS_DISK,
         Feature.METRICS_NETWORK,
         Feature.EVENTS,
+        Feature.STORAGE_POOLS,
+        Feature.NETWORKS,
     }
 )
 
@@ -214,6 +222,94 @@ class FakeSession(Session):
     def undefine(self, ref: GuestRef) -> None:
         self.world.do_undefine(ref)
 
+    # -- storage and networks ------------------------------------------------------------------------------------------
+    @_verb
+    def pools(self) -> Sequence[PoolInfo]:
+        return self.world.storage.pools()
+
+    @_verb
+    def pool(self, name: str) -> PoolInfo:
+        return self.world.storage.pool(name)
+
+    @_verb
+    def pool_create(self, spec: PoolSpec) -> PoolInfo:
+        return self.world.storage.pool_create(spec)
+
+    @_verb
+    def pool_start(self, name: str) -> None:
+        self.world.storage.pool_start(name)
+
+    @_verb
+    def pool_stop(self, name: str) -> None:
+        self.world.storage.pool_stop(name)
+
+    @_verb
+    def pool_refresh(self, name: str) -> None:
+        self.world.storage.pool_refresh(name)
+
+    @_verb
+    def pool_set_autostart(self, name: str, *, enabled: bool) -> None:
+        self.world.storage.pool_set_autostart(name, enabled=enabled)
+
+    @_verb
+    def pool_delete(self, name: str) -> None:
+        self.world.storage.pool_delete(name)
+
+    @_verb
+    def volumes(self, pool: str) -> Sequence[VolumeInfo]:
+        return self.world.storage.volumes(pool)
+
+    @_verb
+    def volume(self, pool: str, name: str) -> VolumeInfo:
+        return self.world.storage.volume(pool, name)
+
+    @_verb
+    def volume_create(self, pool: str, spec: VolumeSpec) -> VolumeInfo:
+        return self.world.storage.volume_create(pool, spec)
+
+    @_verb
+    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str) -> VolumeInfo:
+        return self.world.storage.volume_clone(pool, spec, source=source)
+
+    @_verb
+    def volume_resize(self, pool: str, name: str, *, capacity_bytes: int) -> None:
+        self.world.storage.volume_resize(pool, name, capacity_bytes=capacity_bytes)
+
+    @_verb
+    def volume_wipe(self, pool: str, name: str) -> None:
+        self.world.storage.volume_wipe(pool, name)
+
+    @_verb
+    def volume_delete(self, pool: str, name: str) -> None:
+        self.world.storage.volume_delete(pool, name)
+
+    @_verb
+    def volume_upload(
+        self, pool: str, name: str, read: Callable[[int], bytes], *, length: int, offset: int = 0
+    ) -> None:
+        """A connection that is cut meanwhile breaks it off with the next piece."""
+        self.world.storage.upload(pool, name, read, length=length, offset=offset, alive=self._still_here)
+
+    @_verb
+    def volume_download(
+        self, pool: str, name: str, write: Callable[[bytes], None], *, offset: int = 0, length: int = 0
+    ) -> None:
+        """As `volume_upload`."""
+        self.world.storage.download(pool, name, write, length=length, offset=offset, alive=self._still_here)
+
+    @_verb
+    def networks(self) -> Sequence[NetworkInfo]:
+        return self.world.networks.networks()
+
+    @_verb
+    def leases(self, network: str) -> Sequence[LeaseInfo]:
+        return self.world.networks.leases(network)
+
+    def _still_here(self) -> None:
+        if self.broken:
+            raise Unreachable(f"The connection to {self.world.name} is closed: {self.broken}.")
+
+    # -- watching and consoles -----------------------------------------------------------------------------------------
     @_verb
     def stats(self) -> Sequence[GuestStats]:
         return self.world.stats()

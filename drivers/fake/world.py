@@ -19,6 +19,8 @@ from xml.etree import ElementTree as ET
 from drivers.errors import AlreadyExists, ConsoleBusy, DriverError, NotFound, Timeout, Unreachable, WrongState
 from drivers.fake.console import FakeConsole
 from drivers.fake.guest import ACTIVE, Guest, parse, stats_of
+from drivers.fake.networks import FakeNetworks
+from drivers.fake.storage import FakeStorage
 from drivers.types import (
     Endpoint,
     GuestEvent,
@@ -84,6 +86,8 @@ class FakeWorld:
         calls: How often each verb was called, `open` and `close` among them.
         clock: Where counters take their time from; replace it to move them by hand.
         peak_calls: The most verbs that were ever under way at once on one session.
+        storage: Its pools and volumes; none until `storage.add_pool`.
+        networks: Its virtual networks; none until `networks.add`.
     """
 
     def __init__(self, name: str) -> None:
@@ -96,6 +100,8 @@ class FakeWorld:
         self._guests: dict[str, Guest] = {}
         self._sessions: list[Connection] = []
         self._born = self.clock()
+        self.storage = FakeStorage(self._changed, lambda pool: uuids.uuid5(NAMESPACE, f"{name}/pool/{pool}"))
+        self.networks = FakeNetworks(self._changed, lambda network: uuids.uuid5(NAMESPACE, f"{name}/network/{network}"))
 
     @property
     def endpoint(self) -> Endpoint:
