@@ -6,11 +6,12 @@ hypervisor's fault and not as ours. The watcher looks at whole listings itself (
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from drivers.base import Session
 from drivers.errors import DriverError
-from drivers.types import DiskInfo, GraphicsInfo, GuestInfo, GuestKind, GuestState, NicInfo
+from drivers.types import AddressInfo, DiskInfo, GraphicsInfo, GuestInfo, GuestKind, GuestState, NicInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,12 +48,30 @@ def _is_state(answer: object) -> bool:
     return False
 
 
+def _is_addresses(answer: object) -> bool:
+    return isinstance(answer, Mapping) and all(
+        isinstance(source, str) and (isinstance(told, str) or _are_addresses(told)) for source, told in answer.items()
+    )
+
+
+def _are_addresses(told: object) -> bool:
+    return isinstance(told, tuple | list) and all(
+        isinstance(one, AddressInfo)
+        and all(isinstance(text, str) for text in (one.address, one.mac, one.source))
+        and isinstance(one.prefix, int | None)
+        for one in told
+    )
+
+
 _SENSE: Final[dict[str, Callable[[object], bool]]] = {
     "guest": _is_guest,
     "guest_or_none": lambda answer: answer is None or _is_guest(answer),
     "guest_state": _is_state,
     "define": _is_guest,
     "definition": lambda answer: isinstance(answer, str),
+    "design": lambda answer: isinstance(answer, str),
+    "create": _is_guest,
+    "addresses": _is_addresses,
     "screenshot": lambda answer: isinstance(answer, bytes),
 }
 """Verb → whether its answer can be one. The verbs that are not here answer nothing that an action reads."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from drivers.base import Driver, Session
 from drivers.errors import DriverError, NotFound, Unreachable
+from drivers.fake import design
 from drivers.fake.world import NAMESPACE, SCHEME, world
 from drivers.types import (
     Endpoint,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from drivers.fake.console import FakeConsole
     from drivers.fake.world import FakeWorld
+    from drivers.types import AddressInfo, GuestSpec
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -64,6 +66,8 @@ _FEATURES = frozenset(
         Feature.EVENTS,
         Feature.STORAGE_POOLS,
         Feature.NETWORKS,
+        Feature.CREATE,
+        Feature.ADDRESSES,
     }
 )
 
@@ -310,6 +314,18 @@ class FakeSession(Session):
             raise Unreachable(f"The connection to {self.world.name} is closed: {self.broken}.")
 
     # -- watching and consoles -----------------------------------------------------------------------------------------
+    @_verb
+    def design(self, spec: GuestSpec) -> str:
+        return design.design(spec)
+
+    @_verb
+    def create(self, spec: GuestSpec) -> GuestInfo:
+        return self.world.create(spec)
+
+    @_verb
+    def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
+        return self.world.addresses(ref)
+
     @_verb
     def stats(self) -> Sequence[GuestStats]:
         return self.world.stats()

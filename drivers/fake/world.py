@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from xml.etree import ElementTree as ET
 
 from drivers.errors import AlreadyExists, ConsoleBusy, DriverError, NotFound, Timeout, Unreachable, WrongState
+from drivers.fake import design
 from drivers.fake.console import FakeConsole
 from drivers.fake.guest import ACTIVE, Guest, parse, stats_of
 from drivers.fake.networks import FakeNetworks
@@ -34,7 +35,9 @@ from drivers.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+
+    from drivers.types import AddressInfo, GuestSpec
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,12 @@ _R = TypeVar("_R")
 
 SCHEME = "fake:///"
 NAMESPACE = uuids.UUID("7d3f3c1e-5b0e-4a55-9a6d-7a3c5f1b2d40")
+SILENCE: dict[str, str] = {
+    "agent": "The guest agent does not answer: is it running in the guest?",
+    "lease": "None of this guest's networks gives addresses out.",
+    "arp": "The host has seen no address of this guest.",
+}
+"""What a source says of a guest that no test gave addresses (`FakeWorld.give_addresses`)."""
 HANG_BOUND_SECONDS = 120.0
 """A hang that no test ever releases ends here, so that a broken test cannot leave threads behind for good."""
 
@@ -159,6 +168,14 @@ class FakeWorld:
     def power_off_inside(self, name: str) -> None:
         """The guest's own operating system powers it off, as after `shutdown` that it obeyed late."""
         self._power_off(GuestRef(uuid="", name=name), reason="shutdown", news="stopped/shutdown")
+
+    def give_addresses(self, name: str, **sources: Sequence[AddressInfo] | str) -> None:
+        """What `addresses` answers while the guest runs: `give_addresses("web", agent=[…], lease="No network of ours.")`."""
+        unknown = sources.keys() - SILENCE.keys()
+        if unknown:
+            raise ValueError(f"no such source: {', '.join(sorted(unknown))}")
+        with self._changed:
+            self._find(GuestRef(uuid="", name=name)).addresses.update(sources)
 
     # -- faults --------------------------------------------------------------------------------------------------
     def refuse(self, error: DriverError | None) -> None:
@@ -341,11 +358,24 @@ class FakeWorld:
             if old is not None:
                 fresh.state, fresh.reason, fresh.started_at = old.state, old.reason, old.started_at
                 fresh.autostart, fresh.has_managed_save = old.autostart, old.has_managed_save
-                fresh.console, fresh.obeys = old.console, old.obeys
+                fresh.console, fresh.obeys, fresh.addresses = old.console, old.obeys, old.addresses
             self._guests[fresh.uuid] = fresh
             info = fresh.info()
         self._after(fresh, GuestEventKind.DEFINED, "defined/updated" if old else "defined/added", None)
         return info
+
+    def create(self, spec: GuestSpec) -> GuestInfo:
+        """Make a guest, off; one that has `spec.uuid` already is answered as it is. Raises AlreadyExists, InvalidDefinition."""
+        xml = design.design(spec)
+        with self._changed:
+            there = self._guests.get(spec.uuid.lower())
+            if there is not None:
+                return there.info()
+        return self.define(xml)
+
+    def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
+        """What a test put there, per source. Raises NotFound, WrongState."""
+        return {**SILENCE, **self._active(ref).addresses}
 
     def do_start(self, ref: GuestRef) -> None:
         """Start, or go on from the managed save."""

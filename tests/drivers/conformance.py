@@ -5,15 +5,19 @@ Every declared feature works, every other is refused with its reason, every erro
 
 from __future__ import annotations
 
+import dataclasses
+import ipaddress
 import queue
 import threading
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from drivers.errors import (
+    AlreadyExists,
     ConsoleBusy,
     DriverError,
     InvalidDefinition,
@@ -22,7 +26,7 @@ from drivers.errors import (
     Unsupported,
     WrongState,
 )
-from drivers.types import Feature, GuestEvent, GuestEventKind, GuestRef, GuestState
+from drivers.types import AddressInfo, Feature, GuestEvent, GuestEventKind, GuestRef, GuestSpec, GuestState
 from tests import scorecard
 from tests.waiting import wait_until
 
@@ -54,7 +58,11 @@ VERBS: dict[Feature, Callable[[Session, GuestRef], object]] = {
     Feature.CONSOLE_VNC: lambda session, ref: session.open_console(ref, "vnc"),
     Feature.CONSOLE_SPICE: lambda session, ref: session.open_console(ref, "spice"),
     Feature.SCREENSHOT: lambda session, ref: session.screenshot(ref),
+    Feature.CREATE: lambda session, ref: session.create(GuestSpec(name=ref.name, uuid=str(uuid.uuid4()))),
+    Feature.ADDRESSES: lambda session, ref: session.addresses(ref),
 }
+ASKS_NO_GUEST = frozenset({Feature.DEFINE, Feature.EVENTS, Feature.CREATE})
+"""Verbs that a guest which is not there does not stop."""
 NEEDS_RUNNING = (
     Feature.SHUTDOWN,
     Feature.REBOOT,
@@ -62,6 +70,7 @@ NEEDS_RUNNING = (
     Feature.FORCE_OFF,
     Feature.SUSPEND,
     Feature.MANAGED_SAVE,
+    Feature.ADDRESSES,
 )
 
 
@@ -79,6 +88,8 @@ class Lab:
         while_rebooting: What a guest may read as between its reboot and its return; never as shut off.
         tells_memory: Whether how much memory a guest was given can be read back.
         console_is_shared: Every console is a shell of its own: nobody has to be thrown out of it.
+        spec: The spec of a guest that could be started, and for `remove_made` to take away; None where none is made.
+        addressed: A guest that runs and will have an address; None where it cannot be had here.
     """
 
     driver: Driver
@@ -94,6 +105,8 @@ class Lab:
     while_rebooting: frozenset[GuestState] = frozenset({GuestState.RUNNING})
     tells_memory: bool = True
     console_is_shared: bool = False
+    spec: Callable[[], GuestSpec] | None = None
+    addressed: Callable[[], GuestRef] | None = None
 
     def has(self, feature: Feature) -> bool:
         return feature in self.driver.features
@@ -251,7 +264,7 @@ class Conformance:
             with pytest.raises(NotFound):
                 read(NOBODY)
         for feature, verb in VERBS.items():
-            if lab.has(feature) and feature not in {Feature.DEFINE, Feature.EVENTS}:
+            if lab.has(feature) and feature not in ASKS_NO_GUEST:
                 with pytest.raises(NotFound):
                     verb(lab.session, NOBODY)
 
@@ -390,6 +403,76 @@ class Conformance:
         lab.session.managed_save(ref)
         lab.session.undefine(ref)
         assert lab.session.guest_or_none(ref) is None
+
+    # -- making -----------------------------------------------------------------------------------------------------
+    def test_a_guest_is_made_from_a_spec_once(self, lab: Lab) -> None:
+        if not lab.has(Feature.CREATE):
+            return
+        assert lab.spec is not None
+        spec = dataclasses.replace(lab.spec(), metadata={"project": "blue & <green>"})
+        assert spec.name in lab.session.design(spec)
+        assert lab.session.guest_or_none(GuestRef(uuid=spec.uuid, name=spec.name)) is None  # a design makes nothing
+        info = lab.session.create(spec)
+        assert (info.name, info.state, info.persistent) == (spec.name, GuestState.SHUTOFF, True)
+        assert info.metadata["project"] == "blue & <green>"
+        assert info.vcpus == spec.vcpus
+        assert info.memory_bytes == spec.memory_bytes
+        assert lab.session.guest(info.ref) == info
+        assert lab.session.create(spec) == info  # made by an attempt that did not live to say so
+        with pytest.raises(AlreadyExists):
+            lab.session.create(dataclasses.replace(spec, uuid=str(uuid.uuid4())))
+        lab.session.start(info.ref)
+        assert state_of(lab.session, info.ref) is GuestState.RUNNING
+        lab.session.force_off(info.ref)
+        lab.works(Feature.CREATE)
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("name", "a/b"),
+            ("name", " "),
+            ("uuid", "x"),
+            ("vcpus", 0),
+            ("memory_bytes", 0),
+            ("title", "a\x00b"),
+            ("graphics", "x11"),
+        ],
+    )
+    def test_a_spec_that_cannot_be_names_its_field(self, lab: Lab, field: str, value: object) -> None:
+        if not lab.has(Feature.CREATE):
+            return
+        assert lab.spec is not None
+        before = {info.uuid for info in lab.session.guests()}
+        spec = dataclasses.replace(lab.spec(), **{field: value})
+        for verb in (lab.session.design, lab.session.create):
+            with pytest.raises(InvalidDefinition) as refusal:
+                verb(spec)
+            assert refusal.value.detail.startswith(f"{field}: ")
+            assert refusal.value.context["field"] == field
+        assert {info.uuid for info in lab.session.guests()} == before
+
+    def test_addresses_come_by_source_or_with_a_reason(self, lab: Lab) -> None:
+        if not lab.has(Feature.ADDRESSES):
+            return
+        ref = lab.addressed() if lab.addressed else lab.started()
+
+        def told() -> list[AddressInfo]:
+            found = []
+            for source, answer in lab.session.addresses(ref).items():
+                assert source in {"agent", "lease", "arp"}
+                if isinstance(answer, str):
+                    assert answer.endswith((".", "?"))
+                    continue
+                assert {each.source for each in answer} <= {source}
+                found += answer
+            return found
+
+        if lab.addressed is None:
+            assert told() == []
+            return
+        for each in wait_until(told, lab.boot_seconds, "an address"):
+            assert not ipaddress.ip_address(each.address).is_loopback
+        lab.works(Feature.ADDRESSES)
 
     # -- news and numbers -----------------------------------------------------------------------------------------
     def test_each_change_of_life_makes_news(self, lab: Lab) -> None:

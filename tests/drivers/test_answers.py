@@ -11,7 +11,7 @@ import pytest
 from drivers.answers import Checked
 from drivers.base import Session
 from drivers.errors import DriverError
-from drivers.types import DiskInfo, GuestInfo, GuestState
+from drivers.types import AddressInfo, DiskInfo, GuestInfo, GuestState
 
 GUEST = GuestInfo(uuid="a", name="web", state=GuestState.RUNNING, disks=(DiskInfo(target="vda"),), consoles=("vnc",))
 GOOD = [
@@ -22,6 +22,9 @@ GOOD = [
     ("guest_state", (GuestState.PAUSED, "user")),
     ("definition", "<domain/>"),
     ("screenshot", b"\x89PNG"),
+    ("design", "<domain/>"),
+    ("create", GUEST),
+    ("addresses", {"agent": (AddressInfo(address="192.0.2.1"),), "arp": "Nobody answers."}),
     ("suspend", None),
     ("alive", True),
 ]
@@ -39,12 +42,15 @@ WRONG: list[dict[str, Any]] = [
 BAD = [
     *(
         (verb, nonsense)
-        for verb in ("guest", "guest_state", "definition", "screenshot")
+        for verb in ("guest", "guest_state", "definition", "screenshot", "design", "create", "addresses")
         for nonsense in (None, 42, object())
     ),
     ("guest_or_none", "yes, of course"),
     ("guest_or_none", (None, None)),
     ("guest_state", (None, None)),
+    ("addresses", {"agent": None}),
+    ("addresses", {"agent": ("192.0.2.1",)}),
+    ("addresses", {"lease": (AddressInfo(address=None),)}),  # type: ignore[arg-type]  # the lie
     ("guest_state", (GuestState.RUNNING,)),
     ("guest_state", ("running", "user")),
     *(("guest", dataclasses.replace(GUEST, **wrong)) for wrong in WRONG),
