@@ -7,3 +7,10 @@ class ImagesConfig(AppConfig):
     """The catalogue of images that guests are made from."""
 
     name = "images"
+
+    def ready(self) -> None:
+        """Tell what it knows of the uses of volumes."""
+        from images.uses import Copies  # noqa: PLC0415 - models cannot be imported before
+        from storage.uses import register  # noqa: PLC0415
+
+        register(Copies())

@@ -26,6 +26,7 @@ from hosts.api import router as hosts_router
 from hosts.catalog import router as drivers_router
 from live.api import router as live_router
 from operations.api import router as operations_router
+from storage.api import router as storage_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.api import router as vms_router
@@ -158,6 +159,8 @@ FEATURES = (
     "metrics",
     "operations",
     "operations.wait",
+    "storage.pools",
+    "storage.volumes",
     "tokens",
     "users",
     "vms",
@@ -180,6 +183,7 @@ def entrance(request: HttpRequest) -> HttpResponse:
 for _router in (
     hosts_router,
     drivers_router,
+    storage_router,
     vms_router,
     consoles_router,
     operations_router,

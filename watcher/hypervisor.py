@@ -86,12 +86,16 @@ class HypervisorWatcher:
 
     Attributes:
         attached: Subscribed and swept on the link as it stands now: the rows are true.
+        lives: How often that has come about.
+        offers: What it can do, as it last said.
     """
 
     def __init__(self, hypervisor: Hypervisor, *, pool: SessionPool) -> None:
         self.hypervisor = hypervisor
         self.endpoint = hypervisor.endpoint()
         self.attached = False
+        self.lives = 0
+        self.offers: frozenset[Feature] = frozenset()
         self._pool = pool
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._thread = LongThread(f"vmm-watch-{hypervisor.driver}-{str(hypervisor.pk)[-6:]}", self._run, fatal=False)
@@ -358,6 +362,7 @@ class HypervisorWatcher:
         if self.stopping:
             return
         self.attached, self._failures = True, 0
+        self.lives += 1
         self._wanted = (LinkState.ONLINE, None)
         log.debug("swept", extra={**self._extra(), "guests": tally.seen, "changed": tally.changed})
 
@@ -375,6 +380,7 @@ class HypervisorWatcher:
             reason = no_news(label, slowest_seconds=self._told_delay)
             capabilities = {**capabilities, Feature.EVENTS: Support(supported=False, reason=reason)}
         host_observe(self.hypervisor, info, capabilities)
+        self.offers = frozenset(feature for feature, support in capabilities.items() if support.supported)
 
     def _observe_delay(self, session: Session) -> None:
         if self._poller is not None and self._poller.slowest_seconds != self._told_delay:
