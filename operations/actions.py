@@ -175,6 +175,19 @@ class Action(ABC, Generic[T, P]):
         del ctx, target, params
         return False
 
+    @property
+    def undoes(self) -> bool:
+        """Whether it has an `undo`."""
+        return type(self).undo is not Action.undo
+
+    def undo(self, ctx: Context, target: T, params: P) -> None:
+        """Take back what its attempts have made: run once, in the operation's own thread, before it ends as failed or cancelled.
+
+        Not when it is only tried again, nor when the process leaves. A next process undoes what an interrupted one may not go on
+        with, and an undoing that was itself interrupted: so look first, and take back only what `checkpoint`s say is ours. What
+        cannot be taken back is raised (or logged), becomes a line of the operation's log, and never hides the first error.
+        """
+
     def resumable(self, ctx: Context) -> bool:
         """After an interruption that `satisfied` does not settle: may `run` be called again? A reboot must not happen twice."""
         del ctx
