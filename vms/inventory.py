@@ -14,12 +14,13 @@ import datetime as dt
 import hashlib
 import logging
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
+from core import bulk
 from core.errors import BadInput, Missing
 from core.fields import check_tags
 from events import log as event_log
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import uuid as uuids
     from collections.abc import Iterable, Mapping, Sequence
 
-    from drivers.types import DiskInfo, GuestInfo
+    from drivers.types import DiskInfo, GraphicsInfo, GuestInfo, NicInfo
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,10 @@ BREATH_SECONDS = 0.005
 CLOCK_SLACK = dt.timedelta(seconds=5)
 RESTART_SLACK = dt.timedelta(seconds=2)
 """News of a start may arrive this much after a worker has read the started guest itself."""
+_STATES = frozenset(State.values)
 _ATTEMPTS = 3
+_DISK_COLUMNS = ("vm_id", "target", "device", "bus", "source", "pool", "format", "size_bytes", "readonly")
+_NIC_COLUMNS = ("vm_id", "mac", "model", "network", "link", "target")
 _INT_MAX, _BIGINT_MAX = 2**31 - 1, 2**63 - 1
 
 
@@ -175,6 +179,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _fields(item: DiskInfo | NicInfo | GraphicsInfo) -> dict[str, Any]:
+    """As `asdict`, which copies each value as if it were deep."""
+    return {name: getattr(item, name) for name in item.__dataclass_fields__}
+
+
 def _number(value: int, top: int) -> int:
     return min(max(int(value), 0), top)
 
@@ -188,7 +197,7 @@ def _seen(info: GuestInfo, at: dt.datetime, started_at: dt.datetime | None, caus
         "virtualization_type": str(info.virtualization_type),
         "techniques": [str(technique) for technique in info.techniques],
         "domain_type": _text(info.domain_type, 20),
-        "state": str(info.state) if str(info.state) in State.values else str(State.UNKNOWN),
+        "state": str(info.state) if str(info.state) in _STATES else str(State.UNKNOWN),
         "state_reason": _text(info.state_reason, 60),
         "vcpus": _number(info.vcpus, _INT_MAX),
         "memory_bytes": _number(info.memory_bytes, _BIGINT_MAX),
@@ -198,7 +207,7 @@ def _seen(info: GuestInfo, at: dt.datetime, started_at: dt.datetime | None, caus
         "has_managed_save": bool(info.has_managed_save),
         "os": _text(info.os, 200),
         "boot": _plain(dict(info.boot)),
-        "graphics": [_plain(asdict(item)) for item in info.graphics],
+        "graphics": [_plain(_fields(item)) for item in info.graphics],
         "consoles": [str(name) for name in info.consoles],
         "xml_digest": _digest(info),
     }
@@ -346,7 +355,7 @@ def _news(row: VM, seen: _Seen, changes: dict[str, Any]) -> list[tuple[str, dict
             shown["definition"] = digest[:32]
         if digest[32:] != row.xml_digest[32:]:
             shown["disks"] = [_disk_json(item) for item in seen.info.disks]
-            shown["interfaces"] = [asdict(item) for item in seen.info.interfaces]
+            shown["interfaces"] = [_fields(item) for item in seen.info.interfaces]
     if "started_at" in shown:
         started_at = shown["started_at"]
         shown["started_at"] = started_at and started_at.isoformat().replace("+00:00", "Z")
@@ -360,7 +369,7 @@ def _said(state: str, cause: str) -> dict[str, Any]:
 
 
 def _disk_json(item: DiskInfo) -> dict[str, Any]:
-    return {key: value for key, value in asdict(item).items() if key != "device"}
+    return {key: value for key, value in _fields(item).items() if key != "device"}
 
 
 def _titles(info: GuestInfo) -> dict[str, str]:
@@ -382,7 +391,7 @@ def _create(hypervisor_id: uuids.UUID, fresh: list[_Seen], work: _Work) -> None:
         rows.append(row)
         work.children.append((row, seen.info))
         work.news.append((row, "vm.defined", {**_said(row.state, seen.cause), "version": row.version}))
-    VM.objects.bulk_create(rows)
+    bulk.insert(rows)
     work.defined += len(rows)
 
 
@@ -405,36 +414,37 @@ def _rebuild_children(children: list[tuple[VM, GuestInfo]]) -> None:
     if old:
         VMDisk.objects.filter(vm_id__in=old).delete()
         VMNic.objects.filter(vm_id__in=old).delete()
-    disks, nics = [], []
+    disks: list[tuple[Any, ...]] = []
+    nics: list[tuple[Any, ...]] = []
     for row, info in children:
         targets = {_text(disk.target, 100): disk for disk in reversed(info.disks)}
         disks += [
-            VMDisk(
-                vm_id=row.pk,
-                target=target,
-                device=_text(disk.device, 20),
-                bus=_text(disk.bus, 30),
-                source=_text(disk.source, 4096),
-                pool=_text(disk.pool, 255),
-                format=_text(disk.format, 30),
-                size_bytes=None if disk.size_bytes is None else _number(disk.size_bytes, _BIGINT_MAX),
-                readonly=bool(disk.readonly),
+            (
+                row.pk,
+                target,
+                _text(disk.device, 20),
+                _text(disk.bus, 30),
+                _text(disk.source, 4096),
+                _text(disk.pool, 255),
+                _text(disk.format, 30),
+                None if disk.size_bytes is None else _number(disk.size_bytes, _BIGINT_MAX),
+                bool(disk.readonly),
             )
             for target, disk in reversed(targets.items())
         ]
         nics += [
-            VMNic(
-                vm_id=row.pk,
-                mac=_text(nic.mac, 20),
-                model=_text(nic.model, 30),
-                network=_text(nic.network, 255),
-                link=_text(nic.link, 10),
-                target=_text(nic.target, 50),
+            (
+                row.pk,
+                _text(nic.mac, 20),
+                _text(nic.model, 30),
+                _text(nic.network, 255),
+                _text(nic.link, 10),
+                _text(nic.target, 50),
             )
             for nic in info.interfaces
         ]
-    VMDisk.objects.bulk_create(disks)
-    VMNic.objects.bulk_create(nics)
+    bulk.insert_rows(VMDisk, _DISK_COLUMNS, disks)
+    bulk.insert_rows(VMNic, _NIC_COLUMNS, nics)
 
 
 def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cause: str) -> int:
