@@ -58,10 +58,10 @@ class AddressFacet:
                 message = "The guest is off: it has no addresses now."
                 raise WrongState(message, guest=ref.name or ref.uuid)
             live = Domain.parse(domain.XMLDesc(0))
-            return {source: _told(domain, live, source) for source in self._driver.address_sources}
+            return {source: _asked(domain, live, source) for source in self._driver.address_sources}
 
 
-def _told(domain: libvirt.virDomain, live: Domain, source: str) -> Sequence[AddressInfo] | str:
+def _asked(domain: libvirt.virDomain, live: Domain, source: str) -> Sequence[AddressInfo] | str:
     """What one source answers, or why it does not. Raises libvirtError for what is not the source's own fault."""
     ready = _READY.get(source)
     reason = ready(domain, live) if ready else ""
@@ -74,15 +74,14 @@ def _told(domain: libvirt.virDomain, live: Domain, source: str) -> Sequence[Addr
         translated = driver_error(error)
         if isinstance(translated, (Unreachable, WrongState)) or error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             raise
-        return _why_not(translated, source)
+        return why_not(translated, source)
     except (SystemError, UnicodeDecodeError):
         return "What this source answered cannot be read."  # an interface's name is the guest's own choice
-    own = {(nic.mac or "").lower() for nic in live.interfaces}
-    # What the guest routes for others (its containers' bridges …) comes after its own cards.
-    return sorted(_addresses(found, source), key=lambda each: each.mac not in own)
+    return told(found, source, own=frozenset((nic.mac or "").lower() for nic in live.interfaces))
 
 
-def _why_not(error: DriverError, source: str) -> str:
+def why_not(error: DriverError, source: str) -> str:
+    """The sentence of a source that failed."""
     if isinstance(error, Unsupported):
         return _UNTOLD[source]
     text = str(error.context.get("libvirt_message", ""))
@@ -133,6 +132,11 @@ def _patience(domain: libvirt.virDomain) -> Iterator[None]:
     finally:
         with contextlib.suppress(libvirt.libvirtError):
             domain.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0)
+
+
+def told(found: Mapping[str, object], source: str, *, own: frozenset[str]) -> Sequence[AddressInfo]:
+    """The addresses in libvirt's answer, those of the guest's own cards before what it routes for others (its containers …)."""
+    return sorted(_addresses(found, source), key=lambda each: each.mac not in own)
 
 
 def _addresses(found: Mapping[str, object], source: str) -> Iterator[AddressInfo]:
