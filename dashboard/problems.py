@@ -39,7 +39,9 @@ ADVICE: dict[str, _StrPromise] = {
     ),
     "image_not_ready": _("Wait for its import, or look at the image: it says why that failed."),
     "image_refused": _("The reason says what the file is and what would make it usable."),
-    "in_use": _("Wait for the end of what uses it, or cancel that."),
+    "in_use": _(
+        "`used_by` in `context` names who. Wait for its end, take it away from there, or stop the guest, and ask again."
+    ),
     "internal_error": _("The fault is on our side. The request id finds the traceback in the server's log."),
     "interrupted": _(
         "The worker was stopped after it had sent a command that must not be sent twice. Look at the guest, then decide."

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
     from events.models import Event
 
-_PAGES = {"vm": "/vms/", "host": "/hosts/", "operation": "/operations/"}
+_PAGES = {
+    "vm": "/vms/",
+    "host": "/hosts/",
+    "operation": "/operations/",
+    "storage-pool": "/storage/",
+    "volume": "/storage/volumes/",
+    "network": "/networks/",
+}
+_GONE = ("vm.undefined", "storage_pool.undefined", "volume.deleted", "network.undefined")
+"""After these the object has no page; a guest that is gone is found by its history."""
 _STATES: dict[str, _StrPromise] = {
     "running": _l("running"),
     "paused": _l("paused"),
@@ -47,9 +56,18 @@ _AUDIT: dict[str, _StrPromise] = {
 _PLAIN: dict[str, tuple[str, _StrPromise]] = {
     "vm.defined": ("info", _l("appeared")),
     "vm.undefined": ("off", _l("is gone")),
+    "storage_pool.defined": ("info", _l("appeared")),
+    "storage_pool.undefined": ("off", _l("is gone")),
+    "volume.created": ("info", _l("was made")),
+    "volume.deleted": ("off", _l("was deleted")),
+    "network.defined": ("info", _l("appeared")),
+    "network.undefined": ("off", _l("is gone")),
     "host.online": ("online", _l("online")),
     "host.offline": ("offline", _l("out of reach")),
 }
+
+
+_CHANGED = ("vm.changed", "host.changed", "storage_pool.changed", "volume.changed", "network.changed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +92,7 @@ def lines_of(events: Iterable[Event]) -> list[Line]:
 def _line(event: Event) -> Line:
     kind, _slash, identity = event.object.partition("/")
     css, text = _words(event)
-    page = _PAGES.get(kind, "") if event.type != "vm.undefined" else ""
+    page = _PAGES.get(kind, "") if event.type not in _GONE else ""
     return Line(
         seq=event.seq,
         at=event.at,
@@ -100,7 +118,7 @@ def _words(event: Event) -> tuple[str, str]:
     if event.type == "operation.changed":
         state = str(data.get("state", ""))
         return ("op-running" if state == "running" else state), str(_OPERATION_STATES.get(state, state))
-    if event.type in ("vm.changed", "host.changed"):
+    if event.type in _CHANGED:
         names = ", ".join(dict.fromkeys(map(_word, sorted(data.get("changed") or ()))))
         return "off", _("changed: %(what)s") % {"what": names} if names else _("changed")
     if event.type in _PLAIN:
