@@ -12,6 +12,7 @@ from accounts.answers import wants_page
 from events import log
 from hosts.choices import LinkState
 from hosts.models import Host, Hypervisor
+from images.models import Image
 from networks.models import Network
 from operations.actions import READING
 from operations.choices import OPEN
@@ -40,6 +41,7 @@ class Nav:
     hosts: int
     pools: int
     networks: int
+    images: int
     operations: int
     seq: int
     views: tuple[Any, ...] = ()
@@ -88,17 +90,19 @@ def count(request: HttpRequest) -> Nav:
         hosts=counts["hosts"],
         pools=counts["pools"],
         networks=counts["networks"],
+        images=counts["images"],
         operations=Operation.objects.filter(state__in=OPEN, parent=None).exclude(target__startswith=READING).count(),
         seq=log.last_seq() if seq is None else seq,
     )
 
 
 def _counts() -> dict[str, int]:
-    """Hosts, pools and networks, by one query for all of them: each page asks."""
+    """Hosts, pools, networks and images, by one query for all of them: each page asks."""
     things = {
         "hosts": Host.objects.all(),
         "pools": StoragePool.objects.filter(gone_at=None),
         "networks": Network.objects.filter(gone_at=None),
+        "images": Image.objects.all(),
     }
     first, *rest = (
         rows.order_by()

@@ -24,8 +24,9 @@ _PAGES = {
     "storage-pool": "/storage/",
     "volume": "/storage/volumes/",
     "network": "/networks/",
+    "image": "/images/",
 }
-_GONE = ("vm.undefined", "storage_pool.undefined", "volume.deleted", "network.undefined")
+_GONE = ("vm.undefined", "storage_pool.undefined", "volume.deleted", "network.undefined", "image.removed")
 """After these the object has no page; a guest that is gone is found by its history."""
 _STATES: dict[str, _StrPromise] = {
     "running": _l("running"),
@@ -62,6 +63,9 @@ _PLAIN: dict[str, tuple[str, _StrPromise]] = {
     "volume.deleted": ("off", _l("was deleted")),
     "network.defined": ("info", _l("appeared")),
     "network.undefined": ("off", _l("is gone")),
+    "image.added": ("info", _l("was begun")),
+    "image.changed": ("off", _l("changed")),
+    "image.removed": ("off", _l("was deleted")),
     "host.online": ("online", _l("online")),
     "host.offline": ("offline", _l("out of reach")),
 }

@@ -29,6 +29,7 @@ from live.api import router as live_router
 from networks.api import router as networks_router
 from operations.api import router as operations_router
 from storage.api import router as storage_router
+from storage.content_api import router as content_router
 from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
@@ -166,6 +167,7 @@ FEATURES = (
     "operations.wait",
     "storage.pools",
     "storage.volumes",
+    "storage.volumes.content",
     "tokens",
     "uploads",
     "users",
@@ -196,6 +198,7 @@ for _router in (
     accounts_router,
     dashboard_router,
     storage_router,
+    content_router,
     networks_router,
     transfers_router,
     images_router,

@@ -132,6 +132,13 @@ def driver_label(value: str) -> str:
 
 
 @register.filter
+def os_word(value: str) -> str:
+    """Libosinfo's identifier, short: `http://debian.org/debian/12` → "Debian 12"; a dash where nobody knows."""
+    words = " ".join(value.rstrip("/").split("/")[-2:]) if "://" in value else value
+    return words[:1].upper() + words[1:] if words else NOT_KNOWN
+
+
+@register.filter
 def pool_type_label(value: str) -> str:
     """`dir` → "Directory"; a type that we make no pools of is shown as it is."""
     known = POOL_TYPES.get(value)

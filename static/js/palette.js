@@ -24,6 +24,7 @@ const PAGES = [
   { name: t("Hosts"), url: "/hosts", icon: "hosts", keys: "g h" },
   { name: t("Storage"), url: "/storage", icon: "storage", keys: "g p" },
   { name: t("Networks"), url: "/networks", icon: "network", keys: "g n" },
+  { name: t("Images"), url: "/images", icon: "image", keys: "g i" },
   { name: t("Operations"), url: "/operations", icon: "ops", keys: "g j" },
   { name: t("Events"), url: "/events", icon: "events", keys: "g e" },
   { name: t("Architecture"), url: "/architecture", icon: "overview", keys: "g a" },
@@ -57,6 +58,7 @@ const KINDS = /** @type {Record<string, { group: string, icon: string, path: str
   host: { group: t("Hosts"), icon: "hosts", path: "/hosts", behind: 1 },
   pool: { group: t("Storage"), icon: "storage", path: "/storage-pools", behind: 2 },
   network: { group: t("Networks"), icon: "network", path: "/networks", behind: 3 },
+  image: { group: t("Images"), icon: "image", path: "/images", behind: 4 },
 });
 const RECENT = "palette-recent";
 
