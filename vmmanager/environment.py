@@ -47,6 +47,7 @@ class Environment(BaseSettings):
     events_keep_days: int = Field(30, ge=1, description="How long events are kept.")
     audit_keep_days: int = Field(365, ge=1, description="How long audit events are kept.")
     operations_keep_days: int = Field(90, ge=1, description="How long ended operations are kept.")
+    revisions_keep: int = Field(50, ge=2, le=10_000, description="How many definitions of each guest are kept.")
     worker_threads: int = Field(32, ge=1, le=256, description="Operations that one worker process runs at once.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
     debug: bool = Field(default=False, description="Django's debug pages. Never where others can reach it.")
