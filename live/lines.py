@@ -97,13 +97,14 @@ def _line(event: Event) -> Line:
     kind, _slash, identity = event.object.partition("/")
     css, text = _words(event)
     page = _PAGES.get(kind, "") if event.type not in _GONE else ""
+    part = "/xml" if event.type == "vm.definition_changed" else ""
     return Line(
         seq=event.seq,
         at=event.at,
         type=event.type,
         css=css,
         name=event.object_name or event.object or _("vmmanager"),
-        href=f"{page}{identity}" if page else "",
+        href=f"{page}{identity}{part}" if page else "",
         text=text,
         by=_by(event),
     )
@@ -125,6 +126,10 @@ def _words(event: Event) -> tuple[str, str]:
     if event.type in _CHANGED:
         names = ", ".join(dict.fromkeys(map(_word, sorted(data.get("changed") or ()))))
         return "off", _("changed: %(what)s") % {"what": names} if names else _("changed")
+    if event.type == "vm.definition_changed":
+        outside = data.get("source") == "outside"
+        said = _("definition changed outside") if outside else _("definition changed")
+        return ("warn" if outside else "off"), f"{said}, +{data.get('added', 0)} −{data.get('removed', 0)}"
     if event.type in _PLAIN:
         css, text = _PLAIN[event.type]
         return css, str(text)
@@ -137,7 +142,7 @@ def _words(event: Event) -> tuple[str, str]:
 def _by(event: Event) -> str:
     """Who or why: a hypervisor's own reason says more than that the watcher saw it."""
     reason, message = (str(event.data.get(key) or "") for key in ("reason", "message"))
-    parts = [reason if " " in reason else reason.replace("_", " "), message]
+    parts = [reason if " " in reason else reason.replace("_", " "), message, str(event.data.get("comment") or "")]
     if event.actor and event.actor not in ("watcher", "system", event.object_name):
         parts.append(_("by %(name)s") % {"name": event.actor})
     return ", ".join(part for part in parts if part)

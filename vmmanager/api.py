@@ -34,6 +34,7 @@ from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.api import router as vms_router
+from vms.definitions.api import router as definitions_router
 from vms.services import ACTIONS
 
 log = logging.getLogger(__name__)
@@ -173,6 +174,8 @@ FEATURES = (
     "users",
     "vms",
     "vms.bulk",
+    "vms.define",
+    "vms.revisions",
     "vms.screenshot",
     "vms.xml",
 )
@@ -192,6 +195,7 @@ for _router in (
     hosts_router,
     drivers_router,
     vms_router,
+    definitions_router,
     consoles_router,
     operations_router,
     live_router,

@@ -27,6 +27,7 @@ from events import log as event_log
 from hosts.models import Hypervisor
 from operations.models import Operation
 from vms.choices import ACTIVE, State
+from vms.definitions.drift import definitions_changed
 from vms.models import VM, VMDisk, VMNic
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class _Work:
     untouched: list[uuids.UUID] = field(default_factory=list)
     children: list[tuple[VM, GuestInfo]] = field(default_factory=list)
     news: list[tuple[VM, str, dict[str, Any]]] = field(default_factory=list)
+    redefined: list[VM] = field(default_factory=list)
 
 
 # -- the doors ---------------------------------------------------------------------------------------------------------
@@ -222,10 +224,12 @@ def _digest(info: GuestInfo) -> str:
     They differ: a running guest's interfaces are not those of its definition, they have a device on the host.
     """
     devices = repr((info.disks, info.interfaces)).encode()
-    definition = info.xml_digest.encode()
-    return (
-        hashlib.blake2b(definition, digest_size=16).hexdigest() + hashlib.blake2b(devices, digest_size=16).hexdigest()
-    )
+    return definition_digest(info.xml_digest) + hashlib.blake2b(devices, digest_size=16).hexdigest()
+
+
+def definition_digest(xml_digest: str) -> str:
+    """How `VM.xml_digest` begins where a `GuestInfo` has this one: 32 characters."""
+    return hashlib.blake2b(xml_digest.encode(), digest_size=16).hexdigest()
 
 
 # -- comparing ---------------------------------------------------------------------------------------------------------
@@ -314,6 +318,8 @@ def _write(hypervisor_id: uuids.UUID, batch: list[_Seen]) -> _Work:
         _create(hypervisor_id, fresh, work)
     _rebuild_children(work.children)
     _announce(work.news)
+    if work.redefined:
+        definitions_changed(work.redefined)
     return work
 
 
@@ -328,6 +334,8 @@ def _update(row: VM, seen: _Seen, work: _Work) -> None:
     if "xml_digest" in changes:
         if seen.facts["xml_digest"][32:] != row.xml_digest[32:]:
             work.children.append((row, seen.info))
+        if seen.facts["xml_digest"][:32] != row.xml_digest[:32]:
+            work.redefined.append(row)
         changes |= {name: value for name, value in _titles(seen.info).items() if value and not getattr(row, name)}
     for name, value in changes.items():
         setattr(row, name, value)

@@ -28,14 +28,14 @@ from vms.actions import (
     AutostartVM,
     DeleteParams,
     DeleteVM,
-    GuestReading,
     ReadDefinition,
     ReadGuest,
     TakeScreenshot,
-    reading_key,
 )
 from vms.alternatives import with_alternatives
+from vms.definitions.actions import RenameVM
 from vms.models import VM
+from vms.readings import GuestReading, reading_key
 
 if TYPE_CHECKING:
     import uuid
@@ -56,6 +56,7 @@ ACTIONS = (
     "managed-save",
     "discard-managed-save",
     "autostart",
+    "rename",
 )
 """The actions of `POST /vms/{id}/actions/ACTION`, in the order in which pages show them."""
 
@@ -169,6 +170,8 @@ def _least_params(action: Action[Any, Any]) -> Params:
     """Parameters that say nothing special, for asking whether an action is possible at all."""
     if isinstance(action, AutostartVM):
         return action.params(enabled=True)
+    if isinstance(action, RenameVM):
+        return action.params(name="x")
     return action.params() if action.params is not NoParams else NoParams()
 
 
