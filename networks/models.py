@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.db import models
 from django.db.models.functions import Lower
 
 from drivers.types import Feature
 from hosts.resources import Resource, to_sibling
+
+if TYPE_CHECKING:
+    from networks.guests import Plug
 
 
 class Network(Resource):
@@ -26,6 +29,9 @@ class Network(Resource):
     addresses = models.JSONField(default=list, help_text="the host's own in it, with prefix")
     dhcp = models.BooleanField(default=False)
     leases = models.JSONField(default=list, help_text="what its DHCP server has given out: mac, address, hostname …")
+
+    plugs: list[Plug]
+    """Interfaces of guests on it, put on by `networks.selectors`."""
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["host", "uuid"], name="network_unique_on_host")]

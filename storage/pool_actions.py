@@ -203,9 +203,15 @@ class DeletePool(PoolAction):
     disturbs = True
     timeout_seconds = 300.0
 
+    def load(self, target_id: uuid.UUID) -> StoragePool:
+        """One that is gone too: an earlier attempt may have come so far."""
+        return pool_of(target_id, gone=True)
+
     def run(self, ctx: Context, target: StoragePool, params: Params) -> dict[str, Any] | None:
         """A pool that is gone is what was wished."""
         del params
+        if target.gone_at is not None:
+            return None
         with ctx.session(target.hypervisor.endpoint()) as session:
             if self.look(session, target) is None:
                 ctx.log("It was gone already.")
@@ -217,12 +223,6 @@ class DeletePool(PoolAction):
                 ctx.log("It was gone already.")
             self.look(session, target)
         return None
-
-    def satisfied(self, ctx: Context, target: StoragePool, params: Params) -> bool:
-        """Gone is done."""
-        del params
-        with ctx.session(target.hypervisor.endpoint()) as session:
-            return self.look(session, target) is None
 
 
 @dataclass(frozen=True, slots=True)

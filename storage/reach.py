@@ -61,10 +61,10 @@ def hypervisor_of(pk: uuid.UUID) -> Hypervisor:
     return found
 
 
-def pool_of(pk: uuid.UUID) -> StoragePool:
-    """With hypervisor and host, by one query. Raises Missing for a pool that is gone."""
-    found = StoragePool.objects.select_related("hypervisor__host").filter(pk=pk, gone_at=None).first()
-    if found is None:
+def pool_of(pk: uuid.UUID, *, gone: bool = False) -> StoragePool:
+    """With hypervisor and host, by one query. Raises Missing for a pool that is gone, unless `gone` ones are wanted too."""
+    found = StoragePool.objects.select_related("hypervisor__host").filter(pk=pk).first()
+    if found is None or (found.gone_at is not None and not gone):
         raise Missing("This pool is gone from its host.")
     return found
 

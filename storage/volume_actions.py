@@ -288,9 +288,19 @@ class DeleteVolume(VolumeAction):
     title = "Delete volume"
     timeout_seconds = 300.0
 
+    def load(self, target_id: uuid.UUID) -> Volume:
+        """One that went meanwhile, with its row, is a volume of no pool: an earlier attempt may have come so far."""
+        try:
+            return super().load(target_id)
+        except Missing:
+            return Volume(pk=target_id)
+
     def run(self, ctx: Context, target: Volume, params: Params) -> dict[str, Any] | None:
         """One that is gone is what was wished."""
         del params
+        if target.pool_id is None:
+            ctx.log("It is gone.")
+            return None
         with ctx.session(target.pool.hypervisor.endpoint()) as session:
             self.check_uses(target)
             try:

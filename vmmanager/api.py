@@ -24,9 +24,12 @@ from dashboard.api import router as dashboard_router
 from drivers import registry
 from hosts.api import router as hosts_router
 from hosts.catalog import router as drivers_router
+from images.api import router as images_router
 from live.api import router as live_router
+from networks.api import router as networks_router
 from operations.api import router as operations_router
 from storage.api import router as storage_router
+from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.api import router as vms_router
@@ -156,12 +159,15 @@ FEATURES = (
     "hosts.probe",
     "hypervisors",
     "idempotency_keys",
+    "images",
     "metrics",
+    "networks",
     "operations",
     "operations.wait",
     "storage.pools",
     "storage.volumes",
     "tokens",
+    "uploads",
     "users",
     "vms",
     "vms.bulk",
@@ -183,12 +189,15 @@ def entrance(request: HttpRequest) -> HttpResponse:
 for _router in (
     hosts_router,
     drivers_router,
-    storage_router,
     vms_router,
     consoles_router,
     operations_router,
     live_router,
     accounts_router,
     dashboard_router,
+    storage_router,
+    networks_router,
+    transfers_router,
+    images_router,
 ):
     api.add_router("", _router)

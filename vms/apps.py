@@ -9,8 +9,10 @@ class VmsConfig(AppConfig):
     name = "vms"
 
     def ready(self) -> None:
-        """Tell what it knows of the uses of volumes."""
-        from storage.uses import register  # noqa: PLC0415
-        from vms.uses import GuestDisks  # noqa: PLC0415 - models cannot be imported before
+        """Tell what it knows of the uses of volumes and networks."""
+        from networks import guests  # noqa: PLC0415 - models cannot be imported before
+        from storage import uses  # noqa: PLC0415
+        from vms.uses import GuestDisks, plugs  # noqa: PLC0415
 
-        register(GuestDisks())
+        uses.register(GuestDisks())
+        guests.register(plugs)

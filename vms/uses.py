@@ -1,4 +1,4 @@
-"""Which guests use a volume, for `storage.uses`: by its path, or by the names of its pool and itself, on the same host."""
+"""Which guests use a volume (`storage.uses`), and which are on a network (`networks.guests`): by name or path, on the same host."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from django.db.models import Q
 
+from networks.guests import Plug
 from storage.models import Volume
 from storage.uses import Use, by_host_and_path, is_in, key
 from vms.choices import ACTIVE
-from vms.models import VMDisk
+from vms.models import VMDisk, VMNic
 
 if TYPE_CHECKING:
     import uuid
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
+    from networks.models import Network
     from storage.models import StoragePool
 
 _HOST = "vm__hypervisor__host"
@@ -60,3 +62,20 @@ class GuestDisks:
 
 def _disks() -> QuerySet[VMDisk]:
     return VMDisk.objects.filter(vm__gone_at=None)
+
+
+def plugs(networks: Sequence[Network]) -> Iterable[tuple[uuid.UUID, Plug]]:
+    """Interfaces on each, by the network's name or by its bridge. One query."""
+    at: defaultdict[tuple[uuid.UUID, str], list[uuid.UUID]] = defaultdict(list)
+    for network in networks:
+        for name in {network.name, network.bridge} - {""}:
+            at[network.host_id, name].append(network.pk)
+    nics = VMNic.objects.filter(
+        vm__gone_at=None, vm__hypervisor__host__in={host for host, _ in at}, network__in={name for _, name in at}
+    )
+    for vm, name, state, mac, target, network_name, host in nics.order_by("vm__name", "id").values_list(
+        "vm", "vm__name", "vm__state", "mac", "target", "network", _HOST
+    ):
+        for pk in at[host, network_name]:
+            plug = Plug(vm=vm, name=name, state=state, mac=mac.lower(), target=target, running=state in ACTIVE)
+            yield pk, plug
