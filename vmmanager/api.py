@@ -33,6 +33,7 @@ from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.api import router as vms_router
+from vms.create_api import router as vms_create_router
 from vms.services import ACTIONS
 
 log = logging.getLogger(__name__)
@@ -150,6 +151,7 @@ class Entrance(Output):
 FEATURES = (
     "advise",
     "audit",
+    "cloud_init",
     "consoles",
     "events",
     "events.stream",
@@ -171,6 +173,8 @@ FEATURES = (
     "users",
     "vms",
     "vms.bulk",
+    "vms.create",
+    "vms.create.dry_run",
     "vms.screenshot",
     "vms.xml",
 )
@@ -190,6 +194,7 @@ for _router in (
     hosts_router,
     drivers_router,
     vms_router,
+    vms_create_router,
     consoles_router,
     operations_router,
     live_router,
