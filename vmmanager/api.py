@@ -34,6 +34,7 @@ from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.api import router as vms_router
+from vms.create_api import router as vms_create_router
 from vms.definitions.api import router as definitions_router
 from vms.services import ACTIONS
 
@@ -152,6 +153,7 @@ class Entrance(Output):
 FEATURES = (
     "advise",
     "audit",
+    "cloud_init",
     "consoles",
     "events",
     "events.stream",
@@ -176,6 +178,8 @@ FEATURES = (
     "vms.bulk",
     "vms.define",
     "vms.revisions",
+    "vms.create",
+    "vms.create.dry_run",
     "vms.screenshot",
     "vms.xml",
 )
@@ -196,6 +200,7 @@ for _router in (
     drivers_router,
     vms_router,
     definitions_router,
+    vms_create_router,
     consoles_router,
     operations_router,
     live_router,

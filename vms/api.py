@@ -59,6 +59,17 @@ class InterfaceOut(Output):
     target: str | None
 
 
+class AddressOut(Output):
+    """An address of a guest, and who says so."""
+
+    address: str
+    prefix: int | None
+    mac: str
+    source: str = Field(
+        description="`agent` (the guest itself), `lease` (DHCP of the hypervisor), `arp` (seen on the wire)."
+    )
+
+
 class AllowedOut(Output):
     """Whether the caller may do it now, and if not, why."""
 
@@ -95,7 +106,8 @@ class VMOut(Output):
     project: str | None
     owner: str | None
     lease: UUID | None
-    addresses: list[Any]
+    addresses: list[AddressOut]
+    address_reasons: dict[str, str] = Field(description="Of a running guest: source → why it names no address.")
     disks: list[DiskOut]
     interfaces: list[InterfaceOut]
     graphics: list[dict[str, Any]]
@@ -248,6 +260,7 @@ def _json(vm: VM, has: Devices, by: Actor) -> dict[str, Any]:
         "owner": vm.owner.username if vm.owner else None,
         "lease": None,
         "addresses": vm.addresses,
+        "address_reasons": vm.address_reasons,
         "disks": has.disks,
         "interfaces": has.interfaces,
         "graphics": vm.graphics,

@@ -44,7 +44,10 @@ class VM(BaseModel):
     boot = models.JSONField(default=dict)
     graphics = models.JSONField(default=list)
     consoles = models.JSONField(default=list)
-    addresses = models.JSONField(default=list)
+    addresses = models.JSONField(
+        default=list, help_text="address, prefix, mac, source; the most trusted source of each"
+    )
+    address_reasons = models.JSONField(default=dict, help_text="source → why it names none")
     xml_digest = models.CharField(max_length=64, blank=True)
 
     title = models.CharField(max_length=255, blank=True)
