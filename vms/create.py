@@ -21,12 +21,13 @@ from drivers.errors import AlreadyExists, Unreachable, Unsupported, WrongState
 from drivers.types import Feature, GuestRef, GuestState
 from operations.actions import READING, Action, Params, Retry, action
 from storage.reach import hypervisor_of
-from vms.actions import READING_KEPT_SECONDS, reading_key
+from vms.actions import READING_KEPT_SECONDS
 from vms.definitions.head import head, with_uuid
 from vms.inventory import vm_gone, vm_observe
 from vms.maker import DEFINED, Maker, cancelled
 from vms.models import VM
 from vms.plan import Plan  # noqa: TC001 - pydantic reads the annotations
+from vms.readings import reading_key
 from vms.ready import Wait
 
 if TYPE_CHECKING:
