@@ -126,17 +126,20 @@ def _words(event: Event) -> tuple[str, str]:
     if event.type in _CHANGED:
         names = ", ".join(dict.fromkeys(map(_word, sorted(data.get("changed") or ()))))
         return "off", _("changed: %(what)s") % {"what": names} if names else _("changed")
-    if event.type == "vm.definition_changed":
-        outside = data.get("source") == "outside"
-        said = _("definition changed outside") if outside else _("definition changed")
-        return ("warn" if outside else "off"), f"{said}, +{data.get('added', 0)} −{data.get('removed', 0)}"
-    if event.type in _PLAIN:
-        css, text = _PLAIN[event.type]
+    if event.type in _PLAIN or event.type == "vm.definition_changed":
+        css, text = _PLAIN.get(event.type) or _redefined(data)
         return css, str(text)
     if event.type.startswith("audit."):
         what = event.type.removeprefix("audit.")
         return ("warn" if what.endswith("failed") else "off"), str(_AUDIT.get(what, what.replace("_", " ")))
     return "off", event.type
+
+
+def _redefined(data: dict[str, Any]) -> tuple[str, str]:
+    """By whom, and how many lines came and went."""
+    outside = data.get("source") == "outside"
+    said = _("definition changed outside") if outside else _("definition changed")
+    return ("warn" if outside else "off"), f"{said}, +{data.get('added', 0)} -{data.get('removed', 0)}"
 
 
 def _by(event: Event) -> str:

@@ -336,6 +336,11 @@ def vm_screenshot(*, vm: VM, by: Actor) -> bytes:
 def _read(cls: type[ReadGuest], vm: VM, by: Actor) -> Any:
     with with_alternatives(vm, by=by):
         operation = engine.submit(cls, target=GuestReading.of(vm), by=by)
+    return reading_of(vm, operation)
+
+
+def reading_of(vm: VM, operation: Operation) -> Any:
+    """What a reading found. Blocks up to 25 s. Raises Timeout, and what the reading ended with."""
     return _found(engine.wait_ended(operation, timeout_seconds=READING_WAIT_SECONDS), vm.hypervisor.host.name)
 
 
