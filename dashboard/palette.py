@@ -1,4 +1,4 @@
-"""What the command palette finds: guests with what may be done to them, hosts, pools, networks, images. Bounded, eight queries for any fleet."""
+"""What the command palette finds: guests with what may be done to them, hosts, pools, networks, images. Bounded: eight queries."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from django.utils.translation.trans_real import DjangoTranslation
 from django.views.i18n import JSONCatalog
 
 from core.units import format_bytes
+from drivers import osinfo
 from drivers.storage import POOL_TYPES
 from hosts.choices import LinkState, TechniqueChoice, VirtualizationTypeChoice
 from operations.choices import State as OperationState
@@ -133,7 +134,10 @@ def driver_label(value: str) -> str:
 
 @register.filter
 def os_word(value: str) -> str:
-    """Libosinfo's identifier, short: `http://debian.org/debian/12` → "Debian 12"; a dash where nobody knows."""
+    """What people call a system of libosinfo's: `http://debian.org/debian/12` → "Debian 12"; a dash where nobody knows."""
+    known = osinfo.known().get(value)
+    if known is not None:
+        return known.name
     words = " ".join(value.rstrip("/").split("/")[-2:]) if "://" in value else value
     return words[:1].upper() + words[1:] if words else NOT_KNOWN
 
