@@ -32,8 +32,7 @@ from storage.api import router as storage_router
 from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
-from vms.api import router as vms_router
-from vms.create_api import router as vms_create_router
+from vms.create_api import router as vms_router
 from vms.services import ACTIONS
 
 log = logging.getLogger(__name__)
@@ -194,7 +193,6 @@ for _router in (
     hosts_router,
     drivers_router,
     vms_router,
-    vms_create_router,
     consoles_router,
     operations_router,
     live_router,
