@@ -156,11 +156,17 @@ class Session(ABC):
         raise self.unsupported(Feature.CREATE)
 
     def create(self, spec: GuestSpec) -> GuestInfo:
-        """Make a guest from `spec`, off. One that is there already under `spec.uuid` is answered as it is. Raises AlreadyExists."""
+        """Make a guest from `spec`, off. One that is there already under `spec.uuid` is answered as it is.
+
+        Raises what `design` raises, AlreadyExists for a name that another guest has, NotFound for an image that is not there.
+        """
         raise self.unsupported(Feature.CREATE)
 
     def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
-        """Per source, in the order of trust (`agent`, `lease`, `arp`): its addresses, or a sentence why it does not answer."""
+        """Per source, in the order of trust (`agent`, `lease`, `arp`): its addresses, or a sentence why it does not answer.
+
+        Sources that the hypervisor has not are left out. Waits for an agent a few seconds at most. Raises WrongState when it is off.
+        """
         raise self.unsupported(Feature.ADDRESSES)
 
     # -- storage -------------------------------------------------------------------------------------------------------

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import shlex
 from typing import TYPE_CHECKING, Final
 
-from drivers.errors import InvalidDefinition
+from drivers.errors import InvalidDefinition, Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from drivers.types import GuestSpec
 
@@ -20,6 +22,8 @@ _FACT = re.compile(r"[a-z][a-z0-9_]*")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 """What XML cannot carry, nor a terminal show."""
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+"""What cannot stand in one line."""
 _WORDS: Final[dict[str, tuple[str, ...]]] = {
     "accelerator": ("auto", "kvm", "tcg"),
     "firmware": ("bios", "uefi"),
@@ -32,6 +36,27 @@ DEVICES: Final = ("disk", "cdrom", "network")
 def refusal(field: str, sentence: str) -> InvalidDefinition:
     """The error for a field that cannot be as it is asked for; `sentence` goes on after the field's name."""
     return InvalidDefinition(f"{field}: {sentence}", field=field)
+
+
+def lacking(field: str, sentence: str) -> Unsupported:
+    """The error for a field that is well, and that this host or hypervisor cannot do."""
+    return Unsupported(f"{field}: {sentence}", field=field)
+
+
+def refuse_wishes(spec: GuestSpec, sentences: Mapping[str, str]) -> None:
+    """Raises Unsupported for the first of these fields that says something else than it does by itself."""
+    plain = {field.name: field.default for field in dataclasses.fields(spec)}
+    for field, sentence in sentences.items():
+        if getattr(spec, field) not in (plain[field], ()):
+            raise lacking(field, sentence)
+
+
+def command(spec: GuestSpec) -> list[str]:
+    """The words of `spec.init`, as a shell splits them. Raises InvalidDefinition."""
+    try:
+        return shlex.split(spec.init)
+    except ValueError as error:
+        raise refusal("init", f"not a command line: {str(error).lower().rstrip('.')}.") from None
 
 
 def check(spec: GuestSpec) -> None:
@@ -54,13 +79,13 @@ def check(spec: GuestSpec) -> None:
 
 
 def _check_identity(spec: GuestSpec) -> None:
-    if not spec.name.strip() or "/" in spec.name or "\n" in spec.name or _UNPRINTABLE.search(spec.name):
-        raise refusal("name", "a guest's name has no slash and no line break, and is not empty.")
+    if not spec.name.strip() or "/" in spec.name or _CONTROL.search(spec.name):
+        raise refusal("name", "a guest's name has no slash and no control character, and is not empty.")
     if len(spec.name.encode()) > NAME_BYTES_MAX:
         raise refusal("name", f"at most {NAME_BYTES_MAX} bytes.")
     if not _UUID.fullmatch(spec.uuid):
         raise refusal("uuid", "not a UUID as they are written, 8-4-4-4-12 hexadecimal digits.")
-    if "\n" in spec.title:
+    if _CONTROL.search(spec.title):
         raise refusal("title", "one line; a description may have several.")
     for name in spec.metadata:
         if not _FACT.fullmatch(name):

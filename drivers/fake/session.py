@@ -64,10 +64,10 @@ _FEATURES = frozenset(
         Feature.METRICS_DISK,
         Feature.METRICS_NETWORK,
         Feature.EVENTS,
-        Feature.STORAGE_POOLS,
-        Feature.NETWORKS,
         Feature.CREATE,
         Feature.ADDRESSES,
+        Feature.STORAGE_POOLS,
+        Feature.NETWORKS,
     }
 )
 
@@ -226,6 +226,19 @@ class FakeSession(Session):
     def undefine(self, ref: GuestRef) -> None:
         self.world.do_undefine(ref)
 
+    # -- a guest to be made -----------------------------------------------------------------------------------------------
+    @_verb
+    def design(self, spec: GuestSpec) -> str:
+        return design.design(spec)
+
+    @_verb
+    def create(self, spec: GuestSpec) -> GuestInfo:
+        return self.world.create(spec)
+
+    @_verb
+    def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
+        return self.world.addresses(ref)
+
     # -- storage and networks ------------------------------------------------------------------------------------------
     @_verb
     def pools(self) -> Sequence[PoolInfo]:
@@ -314,18 +327,6 @@ class FakeSession(Session):
             raise Unreachable(f"The connection to {self.world.name} is closed: {self.broken}.")
 
     # -- watching and consoles -----------------------------------------------------------------------------------------
-    @_verb
-    def design(self, spec: GuestSpec) -> str:
-        return design.design(spec)
-
-    @_verb
-    def create(self, spec: GuestSpec) -> GuestInfo:
-        return self.world.create(spec)
-
-    @_verb
-    def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
-        return self.world.addresses(ref)
-
     @_verb
     def stats(self) -> Sequence[GuestStats]:
         return self.world.stats()

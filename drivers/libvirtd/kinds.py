@@ -26,6 +26,7 @@ from drivers.forms import (
     Way,
 )
 from drivers.libvirtd import loop
+from drivers.libvirtd.design import kvm, lxc, simulated
 from drivers.libvirtd.errors import translate
 from drivers.libvirtd.events import EventTap
 from drivers.libvirtd.guests import Profile
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from drivers.base import Session
+    from drivers.libvirtd.design.common import Design
     from drivers.libvirtd.guests import Definition
     from drivers.libvirtd.uri import Target
     from drivers.libvirtd.xml.capabilities import Capabilities
@@ -64,6 +66,7 @@ POWER = frozenset(
         Feature.METRICS_NETWORK,
     }
 )
+MAKING = frozenset({Feature.CREATE, Feature.ADDRESSES})
 SAVING = frozenset({Feature.MANAGED_SAVE, Feature.DISCARD_MANAGED_SAVE})
 
 LATER: dict[Feature, str] = {
@@ -72,10 +75,13 @@ LATER: dict[Feature, str] = {
     Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
     Feature.STORAGE_POOLS: "This version does not manage storage pools yet.",
     Feature.NETWORKS: "This version does not manage networks yet.",
-    Feature.CREATE: "This version does not make guests here yet.",
-    Feature.ADDRESSES: "This version does not ask for addresses here yet.",
     Feature.HOTPLUG_DISK: "This version does not plug disks in yet.",
 }
+UNMADE: dict[Feature, str] = {
+    Feature.CREATE: "This version does not make guests here yet.",
+    Feature.ADDRESSES: "This version does not ask for addresses here yet.",
+}
+"""For the kinds that have no design."""
 
 _ABSENT = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
 """What an open says where libvirt has not this driver: not installed, or not built in."""
@@ -155,6 +161,10 @@ class LibvirtDriver(Driver):
     is_real: ClassVar[bool] = True
     """False for a hypervisor that lives in our own process."""
     session_class: ClassVar[type[LibvirtSession]] = LibvirtSession
+    design: ClassVar[Design | None] = None
+    """How guests of this kind are made from a spec; None where they are not."""
+    address_sources: ClassVar[tuple[str, ...]] = ()
+    """Who can be asked where a guest is, the most trusted first."""
     missing: ClassVar[str] = ""
     """What to say where libvirt has not this driver; "" where that would be a surprise."""
 
@@ -235,7 +245,9 @@ class QemuDriver(LibvirtDriver):
     label = "QEMU/KVM"
     product = "QEMU"
     schemes = ("qemu",)
-    features = POWER | SAVING | {Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
+    features = (
+        POWER | SAVING | MAKING | {Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
+    )
     reasons = {
         **LATER,
         Feature.CONSOLE_SHELL: "A machine has no shell of the host's giving; use its serial console.",
@@ -255,6 +267,8 @@ class QemuDriver(LibvirtDriver):
     console_safe = libvirt.VIR_DOMAIN_CONSOLE_SAFE
     console_force = libvirt.VIR_DOMAIN_CONSOLE_FORCE
     nests = True
+    design = staticmethod(kvm.design)
+    address_sources = ("agent", "lease", "arp")
     session_class = QemuSession
     proof = Proof.REAL
     ways = (
@@ -270,7 +284,7 @@ class LxcDriver(LibvirtDriver):
     label = "LXC"
     product = "Linux"
     schemes = ("lxc",)
-    features = POWER | {Feature.CONSOLE_SERIAL}
+    features = POWER | MAKING | {Feature.CONSOLE_SERIAL}
     reasons = {
         **LATER,
         Feature.RESET: "A container has no reset button.",
@@ -292,6 +306,8 @@ class LxcDriver(LibvirtDriver):
         )
     }
     version_is_kernel = True
+    design = staticmethod(lxc.design)
+    address_sources = ("lease", "arp")
     proof = Proof.REAL
     ways = libvirt_ways("lxc")
 
@@ -322,7 +338,7 @@ class TestDriver(LibvirtDriver):
     product = "Test"
     schemes = ("test",)
     transports = ("",)
-    features = POWER | SAVING | {Feature.RESET, Feature.SCREENSHOT}
+    features = POWER | SAVING | MAKING | {Feature.RESET, Feature.SCREENSHOT}
     reasons = {
         **LATER,
         Feature.CONSOLE_SERIAL: "A simulated guest has no console.",
@@ -337,6 +353,8 @@ class TestDriver(LibvirtDriver):
     }
     undefine_flags = SAVE_FLAGS
     is_real = False
+    design = staticmethod(simulated.design)
+    address_sources = ("agent", "lease", "arp")
     free_memory_unit = 1024  # libvirt 9.0 answers KiB here where bytes are promised (measured)
     proof = Proof.REAL
     ways = (Way(name="default", label="Its default world", scheme="test", path="/default", local=True),)

@@ -16,9 +16,11 @@ import libvirt
 from drivers.base import Session
 from drivers.errors import ConsoleBusy, InvalidDefinition, NotFound, Unreachable, Unsupported, WrongState
 from drivers.libvirtd import graphics, stats
+from drivers.libvirtd.addresses import AddressFacet
 from drivers.libvirtd.errors import driver_error, translate
 from drivers.libvirtd.events import EventTap
 from drivers.libvirtd.guests import Marks, guest_info, read_definition, read_live
+from drivers.libvirtd.session_create import CreateFacet
 from drivers.libvirtd.session_host import HostFacet
 from drivers.libvirtd.states import guest_state
 from drivers.libvirtd.streams import SerialConsole
@@ -52,7 +54,7 @@ _CLOSE_REASONS = {
 _QEMU_NAMESPACES = ("http://libvirt.org/schemas/domain/qemu/1.0", "http://libvirt.org/schemas/domain/lxc/1.0")
 
 
-class LibvirtSession(HostFacet, Session):
+class LibvirtSession(HostFacet, CreateFacet, AddressFacet, Session):
     """One live connection.
 
     Args:

@@ -56,6 +56,12 @@ def to_str(root: etree._Element) -> str:
     return etree.tostring(root, encoding="unicode")
 
 
+def laid_out(root: etree._Element) -> str:
+    """The document as text with a line for each element, for people. Only for one that has no white space of its own."""
+    etree.indent(root)
+    return to_str(root)
+
+
 class Path:
     """Where a field lives below its element."""
 
