@@ -260,15 +260,15 @@ def _broken(operation: Operation, error: Exception, ctx: RunContext) -> Callable
 def _again(operation: Operation, error: Exception, ctx: RunContext) -> Callable[[], None] | None:
     """How it is tried once more, where that can help and may be; None when this was its last attempt."""
     action = actions.get(operation.kind)
-    delay = action.retry.delay_seconds(operation.attempts)
+    delay = action.retry.delay_seconds(operation.failures + 1)
     if isinstance(error, VmmError):
         may_be = error.retryable and not isinstance(error, WrongState) and action.resumable(ctx)
-        if may_be and operation.attempts <= action.retry.times:
+        if may_be and operation.failures < action.retry.times:
             return partial(_requeue, operation, error.detail, delay)
     elif isinstance(error, _AWAY):
         # As if the process had died there, but not for ever.
         log.warning("the database failed in the middle of an action", extra=_extra(operation), exc_info=error)
-        if operation.attempts <= max(1, action.retry.times):
+        if operation.failures < max(1, action.retry.times):
             return partial(_requeue, operation, "The database failed.", delay, interrupted=True)
     else:
         log.error("action failed in an unforeseen way", extra=_extra(operation), exc_info=error)
@@ -391,6 +391,7 @@ def _requeue(operation: Operation, why: str, delay: float, *, interrupted: bool 
             worker="",
             lease_until=None,
             interrupted=interrupted or F("interrupted"),
+            failures=F("failures") + 1,
             not_before=now + dt.timedelta(seconds=delay),
             deadline_at=now + QUEUE_TIMEOUT,
             message=f"{why} Trying again in {delay:.0f} s."[:500],

@@ -442,24 +442,6 @@ def vm_act(
 
 # -- what only the hypervisor knows ----------------------------------------------------------------------------------------
 @router.get(
-    "/vms/{vm_id}/xml",
-    response=None,
-    operation_id="get_vm_xml",
-    summary="Its definition",
-    openapi_extra={
-        "responses": {200: {"description": "OK", "content": {"application/xml": {"schema": {"type": "string"}}}}}
-    },
-)
-@access("vm.xml")
-@problems(502, 503, 504)
-def vm_xml(request: HttpRequest, vm_id: UUID) -> HttpResponse:
-    """As the hypervisor has it now, without console passwords."""
-    by = actor_of(request)
-    text = services.vm_definition(vm=services.vm_get(vm_id, by=by), by=by)
-    return HttpResponse(text, content_type="application/xml; charset=utf-8", headers={"Cache-Control": "no-store"})
-
-
-@router.get(
     "/vms/{vm_id}/screenshot",
     response=None,
     operation_id="get_vm_screenshot",

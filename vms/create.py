@@ -21,12 +21,13 @@ from drivers.errors import AlreadyExists, Unreachable, Unsupported, WrongState
 from drivers.types import Feature, GuestRef, GuestState
 from operations.actions import READING, Action, Params, Retry, action
 from storage.reach import hypervisor_of
-from vms.actions import READING_KEPT_SECONDS, reading_key
-from vms.definitions import head, with_uuid
+from vms.actions import READING_KEPT_SECONDS
+from vms.definitions.head import head, with_uuid
 from vms.inventory import vm_gone, vm_observe
 from vms.maker import DEFINED, Maker, cancelled
 from vms.models import VM
 from vms.plan import Plan  # noqa: TC001 - pydantic reads the annotations
+from vms.readings import reading_key
 from vms.ready import Wait
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ class CreateVM(MakeGuest[CreateParams]):
 
 
 # -- from a definition -------------------------------------------------------------------------------------------------
-class DefineParams(MakeParams):
+class FromXmlParams(MakeParams):
     """The definition, which may hold a console's password."""
 
     name: str
@@ -235,16 +236,16 @@ class DefineParams(MakeParams):
 
 
 @action
-class DefineVM(MakeGuest[DefineParams]):
+class CreateFromXml(MakeGuest[FromXmlParams]):
     """Make a guest from a definition as it is. One that is there already is never changed by it."""
 
-    kind = "vm.define"
+    kind = "vm.create-from-xml"
     title = "Define"
     verb = "vm.xml"
-    params = DefineParams
+    params = FromXmlParams
     feature = Feature.DEFINE
 
-    def run(self, ctx: Context, target: NewGuest, params: DefineParams) -> dict[str, Any]:
+    def run(self, ctx: Context, target: NewGuest, params: FromXmlParams) -> dict[str, Any]:
         """Define, start, ready."""
         hypervisor = hypervisor_of(params.hypervisor)
         ref = self._ref(target, params)
@@ -265,14 +266,14 @@ class DefineVM(MakeGuest[DefineParams]):
         addresses = self.started(ctx, vm, params)
         return {"vm": str(vm.pk), "name": vm.name, "hypervisor": str(hypervisor.pk), "addresses": addresses}
 
-    def undo(self, ctx: Context, target: NewGuest, params: DefineParams) -> None:
+    def undo(self, ctx: Context, target: NewGuest, params: FromXmlParams) -> None:
         """Undefine it. Its disks were there before."""
         if not self.stays(ctx, params.name):
             ref = self._ref(target, params)
             self.take_away(ctx, hypervisor_of(params.hypervisor), lambda session: session.guest_or_none(ref))
 
     @staticmethod
-    def _ref(target: NewGuest, params: DefineParams) -> GuestRef:
+    def _ref(target: NewGuest, params: FromXmlParams) -> GuestRef:
         """By the identifier that stands in it, else by the one that we give it."""
         return GuestRef(uuid=head(params.xml).uuid or str(target.pk), name=params.name)
 

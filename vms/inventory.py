@@ -18,13 +18,14 @@ import hashlib
 import logging
 import time
 import uuid as uuids
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
 from accounts.models import User
+from core import bulk
 from core.errors import BadInput, Missing
 from core.fields import check_tags
 from events import log as event_log
@@ -32,12 +33,13 @@ from hosts.models import Hypervisor
 from operations.models import Operation
 from vms.addresses import flattened, reasons
 from vms.choices import ACTIVE, State
+from vms.definitions.drift import definitions_changed
 from vms.models import VM, VMDisk, VMNic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from drivers.types import DiskInfo, GuestInfo
+    from drivers.types import DiskInfo, GraphicsInfo, GuestInfo, NicInfo
     from vms.addresses import Told
 
 log = logging.getLogger(__name__)
@@ -49,9 +51,12 @@ BREATH_SECONDS = 0.005
 CLOCK_SLACK = dt.timedelta(seconds=5)
 RESTART_SLACK = dt.timedelta(seconds=2)
 """News of a start may arrive this much after a worker has read the started guest itself."""
+_STATES = frozenset(State.values)
 _ADDRESSED = (*ACTIVE, State.UNKNOWN)
 """States in which a guest may have addresses."""
 _ATTEMPTS = 3
+_DISK_COLUMNS = ("vm_id", "target", "device", "bus", "source", "pool", "format", "size_bytes", "readonly")
+_NIC_COLUMNS = ("vm_id", "mac", "model", "network", "link", "target")
 _INT_MAX, _BIGINT_MAX = 2**31 - 1, 2**63 - 1
 
 
@@ -87,6 +92,7 @@ class _Work:
     untouched: list[uuids.UUID] = field(default_factory=list)
     children: list[tuple[VM, GuestInfo]] = field(default_factory=list)
     news: list[tuple[VM, str, dict[str, Any]]] = field(default_factory=list)
+    redefined: list[VM] = field(default_factory=list)
 
 
 # -- the doors ---------------------------------------------------------------------------------------------------------
@@ -218,6 +224,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _fields(item: DiskInfo | NicInfo | GraphicsInfo) -> dict[str, Any]:
+    """As `asdict`, which copies each value as if it were deep."""
+    return {name: getattr(item, name) for name in item.__dataclass_fields__}
+
+
 def _number(value: int, top: int) -> int:
     return min(max(int(value), 0), top)
 
@@ -231,7 +242,7 @@ def _seen(info: GuestInfo, at: dt.datetime, started_at: dt.datetime | None, caus
         "virtualization_type": str(info.virtualization_type),
         "techniques": [str(technique) for technique in info.techniques],
         "domain_type": _text(info.domain_type, 20),
-        "state": str(info.state) if str(info.state) in State.values else str(State.UNKNOWN),
+        "state": str(info.state) if str(info.state) in _STATES else str(State.UNKNOWN),
         "state_reason": _text(info.state_reason, 60),
         "vcpus": _number(info.vcpus, _INT_MAX),
         "memory_bytes": _number(info.memory_bytes, _BIGINT_MAX),
@@ -241,7 +252,7 @@ def _seen(info: GuestInfo, at: dt.datetime, started_at: dt.datetime | None, caus
         "has_managed_save": bool(info.has_managed_save),
         "os": _text(info.os, 200),
         "boot": _plain(dict(info.boot)),
-        "graphics": [_plain(asdict(item)) for item in info.graphics],
+        "graphics": [_plain(_fields(item)) for item in info.graphics],
         "consoles": [str(name) for name in info.consoles],
         "xml_digest": _digest(info),
     }
@@ -256,10 +267,12 @@ def _digest(info: GuestInfo) -> str:
     They differ: a running guest's interfaces are not those of its definition, they have a device on the host.
     """
     devices = repr((info.disks, info.interfaces)).encode()
-    definition = info.xml_digest.encode()
-    return (
-        hashlib.blake2b(definition, digest_size=16).hexdigest() + hashlib.blake2b(devices, digest_size=16).hexdigest()
-    )
+    return definition_digest(info.xml_digest) + hashlib.blake2b(devices, digest_size=16).hexdigest()
+
+
+def definition_digest(xml_digest: str) -> str:
+    """How `VM.xml_digest` begins where a `GuestInfo` has this one: 32 characters."""
+    return hashlib.blake2b(xml_digest.encode(), digest_size=16).hexdigest()
 
 
 # -- comparing ---------------------------------------------------------------------------------------------------------
@@ -351,6 +364,8 @@ def _write(hypervisor_id: uuids.UUID, batch: list[_Seen]) -> _Work:
         _create(hypervisor_id, fresh, work)
     _rebuild_children(work.children)
     _announce(work.news)
+    if work.redefined:
+        definitions_changed(work.redefined)
     return work
 
 
@@ -365,6 +380,8 @@ def _update(row: VM, seen: _Seen, work: _Work) -> None:
     if "xml_digest" in changes:
         if seen.facts["xml_digest"][32:] != row.xml_digest[32:]:
             work.children.append((row, seen.info))
+        if seen.facts["xml_digest"][:32] != row.xml_digest[:32]:
+            work.redefined.append(row)
         changes |= {name: value for name, value in _titles(seen.info).items() if value and not getattr(row, name)}
     for name, value in changes.items():
         setattr(row, name, value)
@@ -392,7 +409,7 @@ def _news(row: VM, seen: _Seen, changes: dict[str, Any]) -> list[tuple[str, dict
             shown["definition"] = digest[:32]
         if digest[32:] != row.xml_digest[32:]:
             shown["disks"] = [_disk_json(item) for item in seen.info.disks]
-            shown["interfaces"] = [asdict(item) for item in seen.info.interfaces]
+            shown["interfaces"] = [_fields(item) for item in seen.info.interfaces]
     if "started_at" in shown:
         started_at = shown["started_at"]
         shown["started_at"] = started_at and started_at.isoformat().replace("+00:00", "Z")
@@ -406,7 +423,7 @@ def _said(state: str, cause: str) -> dict[str, Any]:
 
 
 def _disk_json(item: DiskInfo) -> dict[str, Any]:
-    return {key: value for key, value in asdict(item).items() if key != "device"}
+    return {key: value for key, value in _fields(item).items() if key != "device"}
 
 
 def _titles(info: GuestInfo) -> dict[str, str]:
@@ -431,7 +448,7 @@ def _create(hypervisor_id: uuids.UUID, fresh: list[_Seen], work: _Work) -> None:
         rows.append(row)
         work.children.append((row, seen.info))
         work.news.append((row, "vm.defined", {**_said(row.state, seen.cause), "version": row.version}))
-    VM.objects.bulk_create(rows)
+    bulk.insert(rows)
     work.defined += len(rows)
 
 
@@ -472,36 +489,37 @@ def _rebuild_children(children: list[tuple[VM, GuestInfo]]) -> None:
     if old:
         VMDisk.objects.filter(vm_id__in=old).delete()
         VMNic.objects.filter(vm_id__in=old).delete()
-    disks, nics = [], []
+    disks: list[tuple[Any, ...]] = []
+    nics: list[tuple[Any, ...]] = []
     for row, info in children:
         targets = {_text(disk.target, 100): disk for disk in reversed(info.disks)}
         disks += [
-            VMDisk(
-                vm_id=row.pk,
-                target=target,
-                device=_text(disk.device, 20),
-                bus=_text(disk.bus, 30),
-                source=_text(disk.source, 4096),
-                pool=_text(disk.pool, 255),
-                format=_text(disk.format, 30),
-                size_bytes=None if disk.size_bytes is None else _number(disk.size_bytes, _BIGINT_MAX),
-                readonly=bool(disk.readonly),
+            (
+                row.pk,
+                target,
+                _text(disk.device, 20),
+                _text(disk.bus, 30),
+                _text(disk.source, 4096),
+                _text(disk.pool, 255),
+                _text(disk.format, 30),
+                None if disk.size_bytes is None else _number(disk.size_bytes, _BIGINT_MAX),
+                bool(disk.readonly),
             )
             for target, disk in reversed(targets.items())
         ]
         nics += [
-            VMNic(
-                vm_id=row.pk,
-                mac=_text(nic.mac, 20),
-                model=_text(nic.model, 30),
-                network=_text(nic.network, 255),
-                link=_text(nic.link, 10),
-                target=_text(nic.target, 50),
+            (
+                row.pk,
+                _text(nic.mac, 20),
+                _text(nic.model, 30),
+                _text(nic.network, 255),
+                _text(nic.link, 10),
+                _text(nic.target, 50),
             )
             for nic in info.interfaces
         ]
-    VMDisk.objects.bulk_create(disks)
-    VMNic.objects.bulk_create(nics)
+    bulk.insert_rows(VMDisk, _DISK_COLUMNS, disks)
+    bulk.insert_rows(VMNic, _NIC_COLUMNS, nics)
 
 
 def _write_addresses(hypervisor_id: uuids.UUID, told: Mapping[str, Told]) -> int:

@@ -32,17 +32,17 @@ from vms.actions import (
     AutostartVM,
     DeleteParams,
     DeleteVM,
-    GuestReading,
     ReadDefinition,
     ReadGuest,
     TakeScreenshot,
-    reading_key,
 )
 from vms.alternatives import with_alternatives
-from vms.create import CreateParams, CreateVM, DefineParams, DefineVM, DesignVM, Draft, DraftParams, NewGuest
-from vms.definitions import head
+from vms.create import CreateFromXml, CreateParams, CreateVM, DesignVM, Draft, DraftParams, FromXmlParams, NewGuest
+from vms.definitions.actions import RenameVM
+from vms.definitions.head import head
 from vms.models import VM
 from vms.placing import place_for_xml, plan_vm
+from vms.readings import GuestReading, reading_key
 from vms.spec import XmlSpec
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ ACTIONS = (
     "managed-save",
     "discard-managed-save",
     "autostart",
+    "rename",
 )
 """The actions of `POST /vms/{id}/actions/ACTION`, in the order in which pages show them."""
 
@@ -178,6 +179,8 @@ def _least_params(action: Action[Any, Any]) -> Params:
     """Parameters that say nothing special, for asking whether an action is possible at all."""
     if isinstance(action, AutostartVM):
         return action.params(enabled=True)
+    if isinstance(action, RenameVM):
+        return action.params(name="x")
     return action.params() if action.params is not NoParams else NoParams()
 
 
@@ -209,7 +212,7 @@ def _define(spec: XmlSpec, by: Actor) -> Operation:
     policy.require(by, "vm.xml")
     found = head(spec.xml)
     hypervisor = hypervisor_of(uuid.UUID(place_for_xml(spec, by=by).id))
-    params = DefineParams(
+    params = FromXmlParams(
         hypervisor=hypervisor.pk,
         start=spec.start,
         wait_for=spec.wait_for or ("running" if spec.start else ""),
@@ -217,7 +220,7 @@ def _define(spec: XmlSpec, by: Actor) -> Operation:
         name=found.name,
         xml=spec.xml,
     )
-    return engine.submit(DefineVM, target=NewGuest(uuid7(), found.name, hypervisor), by=by, params=params)
+    return engine.submit(CreateFromXml, target=NewGuest(uuid7(), found.name, hypervisor), by=by, params=params)
 
 
 def vm_draft(*, spec: VMSpec, by: Actor) -> tuple[Plan, Operation]:

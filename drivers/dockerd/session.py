@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -27,7 +28,7 @@ from drivers.dockerd.guests import (
     stop_signal,
 )
 from drivers.dockerd.machine import Machine
-from drivers.errors import DriverError, NotFound, Timeout, Unreachable, Unsupported, WrongState
+from drivers.errors import DriverError, InvalidDefinition, NotFound, Timeout, Unreachable, Unsupported, WrongState
 from drivers.types import Feature, GuestState, Support
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     )
 
 _R = TypeVar("_R")
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
 
 PULSE_SECONDS = 5.0
 """How often the engine is asked whether it is there. With two pings of 5 s a frozen one is noticed after 15 s."""
@@ -226,6 +229,15 @@ class DockerSession(Session):
         except NotFound as error:
             message = f"image: the engine has no image {image}; pull it there first ({self._driver.kind} pull {image})."
             raise NotFound(message, field="image") from error
+
+    def rename(self, ref: GuestRef, name: str) -> None:
+        """Engines rename running containers, too; here it is the same everywhere. Podman says 500 to a name that cannot be."""
+        if _NAME.fullmatch(name) is None:
+            message = "A container's name has letters, digits and _.- after a first letter or digit, at most 255."
+            raise InvalidDefinition(message, guest=ref.name or ref.uuid)
+        found = self._must_be(ref, GuestState.SHUTOFF, GuestState.CRASHED)
+        if found.text("Name").removeprefix("/") != name:
+            self._do(lambda client: client.rename(ref.uuid, name))
 
     # -- watching --------------------------------------------------------------------------------------------------------
     def stats(self) -> Sequence[GuestStats]:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 from drivers.errors import InvalidDefinition
 from drivers.fake import design
+from drivers.fake.snapshots import Tree
 from drivers.types import (
     DiskInfo,
     GuestInfo,
@@ -58,6 +59,8 @@ class Guest:
     started_at: float = 0.0
     console: FakeConsole | None = None
     addresses: dict[str, Sequence[AddressInfo] | str] = field(default_factory=dict)
+    tree: Tree = field(default_factory=Tree)
+    marks: set[str] = field(default_factory=set)
 
     def info(self) -> GuestInfo:
         """What a session reports of it."""
@@ -88,6 +91,19 @@ class Guest:
             metadata=self.metadata,
             xml_digest=hashlib.sha256(self.definition.encode()).hexdigest(),
         )
+
+    def rename(self, name: str) -> None:
+        """Another name, in its definition too."""
+        root = ET.fromstring(self.definition)  # noqa: S314 - our own text
+        element = root.find("name")
+        if element is not None:
+            element.text = name
+        self.name, self.definition = name, ET.tostring(root, encoding="unicode")
+
+
+def line_of(error: InvalidDefinition) -> int:
+    """Where the XML was broken; 0 where that is not what was wrong."""
+    return error.__cause__.position[0] if isinstance(error.__cause__, ET.ParseError) else 0
 
 
 def stats_of(guest: Guest, now: float) -> GuestStats:

@@ -13,17 +13,34 @@ import time
 import uuid as uuids
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from xml.etree import ElementTree as ET
 
-from drivers.errors import AlreadyExists, ConsoleBusy, DriverError, NotFound, Timeout, Unreachable, WrongState
+from drivers.errors import (
+    AlreadyExists,
+    ConsoleBusy,
+    DriverError,
+    InvalidDefinition,
+    NotFound,
+    Timeout,
+    Unreachable,
+    WrongState,
+)
 from drivers.fake import design
 from drivers.fake.console import FakeConsole
-from drivers.fake.guest import ACTIVE, Guest, parse, stats_of
+from drivers.fake.guest import (
+    ACTIVE,
+    Guest,
+    line_of,
+    parse,
+    stats_of,
+)
 from drivers.fake.networks import FakeNetworks
+from drivers.fake.snapshots import SnapshotVerbs
 from drivers.fake.storage import FakeStorage
 from drivers.types import (
     Endpoint,
+    Finding,
     GuestEvent,
     GuestEventKind,
     GuestInfo,
@@ -88,7 +105,7 @@ class _Weather:
     lies: deque[_Fault] = field(default_factory=deque)
 
 
-class FakeWorld:
+class FakeWorld(SnapshotVerbs):
     """One hypervisor in memory, what others do on it, and what goes wrong with it. Thread-safe.
 
     Attributes:
@@ -157,7 +174,7 @@ class FakeWorld:
             del self._guests[guest.uuid]
         self._after(guest, GuestEventKind.UNDEFINED, "undefined/removed", console)
 
-    def outside(self, name: str, verb: str, **options: bool) -> None:
+    def outside(self, name: str, verb: str, /, **options: Any) -> None:
         """Let somebody else act: `outside("web", "start")`. Neither connection nor faults stand in the way."""
         getattr(self, f"do_{verb.replace('-', '_')}")(GuestRef(uuid="", name=name), **options)
 
@@ -359,6 +376,7 @@ class FakeWorld:
                 fresh.state, fresh.reason, fresh.started_at = old.state, old.reason, old.started_at
                 fresh.autostart, fresh.has_managed_save = old.autostart, old.has_managed_save
                 fresh.console, fresh.obeys, fresh.addresses = old.console, old.obeys, old.addresses
+                fresh.tree, fresh.marks = old.tree, old.marks
             self._guests[fresh.uuid] = fresh
             info = fresh.info()
         self._after(fresh, GuestEventKind.DEFINED, "defined/updated" if old else "defined/added", None)
@@ -376,6 +394,39 @@ class FakeWorld:
     def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
         """What a test put there, per source. Raises NotFound, WrongState."""
         return {**SILENCE, **self._active(ref).addresses}
+
+    def check(self, xml: str, ref: GuestRef | None) -> list[Finding]:
+        """What `define` would refuse, and a name or uuid that are not `ref`'s."""
+        try:
+            fresh = parse(xml, self.uuid_of)
+        except InvalidDefinition as error:
+            return [Finding(detail=error.detail, line=line_of(error))]
+        known = self.info(ref) if ref else None
+        return [
+            Finding(detail=f"The {what} of this guest is {old}.", line=1, path=f"/domain/{what}")
+            for what, old, new in (
+                ("name", known and known.name, fresh.name),
+                ("uuid", known and known.uuid, fresh.uuid),
+            )
+            if old and old != new
+        ]
+
+    def holds(self, ref: GuestRef, wished: str) -> bool:
+        """Whether the guest's XML is what `define` would have made of `wished`."""
+        return self.definition(ref) == parse(wished, self.uuid_of).definition
+
+    def do_rename(self, ref: GuestRef, *, name: str) -> None:
+        """Another name for a guest that is off."""
+        if not name.strip() or not name.isprintable() or "/" in name:
+            raise InvalidDefinition("A name has no slash, and nothing that cannot be printed.")
+        with self._changed:
+            guest = self._find(ref)
+            if guest.state in ACTIVE:
+                raise WrongState(f"{guest.name} is running.")
+            if any(other.name == name and other is not guest for other in self._guests.values()):
+                raise AlreadyExists(f"A guest called {name} exists already.")
+            guest.rename(name)
+        self._after(guest, GuestEventKind.CHANGED, "defined/renamed", None)
 
     def do_start(self, ref: GuestRef) -> None:
         """Start, or go on from the managed save."""

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, POWER, UNMADE, LibvirtDriver, libvirt_ways
+from drivers.libvirtd.kinds import (
+    LATER,
+    NO_RENAME,
+    NO_SNAPSHOTS,
+    POWER,
+    UNMADE,
+    UNTRIED_HOLDINGS,
+    LibvirtDriver,
+    libvirt_ways,
+)
 from drivers.types import Feature, Proof, Technique, VirtualizationType
 
 _KERNEL_BASED = Profile(
@@ -24,6 +33,9 @@ class BhyveDriver(LibvirtDriver):
     reasons = {
         **LATER,
         **UNMADE,
+        Feature.RENAME: NO_RENAME,
+        **NO_SNAPSHOTS,
+        **UNTRIED_HOLDINGS,
         Feature.SUSPEND: "libvirt cannot pause a guest of bhyve.",
         Feature.RESUME: "libvirt cannot pause a guest of bhyve, so there is nothing to resume.",
         Feature.RESET: "libvirt has no reset button for bhyve.",
@@ -53,6 +65,9 @@ class CloudHypervisorDriver(LibvirtDriver):
     reasons = {
         **LATER,
         **UNMADE,
+        Feature.RENAME: NO_RENAME,
+        **NO_SNAPSHOTS,
+        **UNTRIED_HOLDINGS,
         Feature.AUTOSTART: _UNTRIED,
         Feature.EVENTS: _UNTRIED,
         Feature.RESET: "libvirt has no reset button for Cloud Hypervisor.",

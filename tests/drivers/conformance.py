@@ -26,8 +26,19 @@ from drivers.errors import (
     Unsupported,
     WrongState,
 )
-from drivers.types import AddressInfo, Feature, GuestEvent, GuestEventKind, GuestRef, GuestSpec, GuestState
+from drivers.types import (
+    AddressInfo,
+    Feature,
+    GuestEvent,
+    GuestEventKind,
+    GuestRef,
+    GuestSpec,
+    GuestState,
+    SnapshotSpec,
+)
 from tests import scorecard
+from tests.drivers.conformance_snapshots import SnapshotConformance
+from tests.drivers.holdings import HoldingsConformance
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -52,6 +63,7 @@ VERBS: dict[Feature, Callable[[Session, GuestRef], object]] = {
     Feature.UNDEFINE: lambda session, ref: session.undefine(ref),
     Feature.XML: lambda session, ref: session.definition(ref),
     Feature.DEFINE: lambda session, ref: session.define(f"<domain><name>{ref.name}</name></domain>"),
+    Feature.RENAME: lambda session, ref: session.rename(ref, f"{ref.name}-2"),
     Feature.EVENTS: lambda session, ref: session.subscribe(lambda event: None),
     Feature.CONSOLE_SERIAL: lambda session, ref: session.open_console(ref, "serial"),
     Feature.CONSOLE_SHELL: lambda session, ref: session.open_console(ref, "shell"),
@@ -60,9 +72,14 @@ VERBS: dict[Feature, Callable[[Session, GuestRef], object]] = {
     Feature.SCREENSHOT: lambda session, ref: session.screenshot(ref),
     Feature.CREATE: lambda session, ref: session.create(GuestSpec(name=ref.name, uuid=str(uuid.uuid4()))),
     Feature.ADDRESSES: lambda session, ref: session.addresses(ref),
+    Feature.SNAPSHOTS_DISK: lambda session, ref: session.snapshot_create(ref, SnapshotSpec(name="first")),
+    Feature.SNAPSHOTS_MEMORY: lambda session, ref: session.snapshot_create(
+        ref, SnapshotSpec(name="first", memory=True)
+    ),
 }
 ASKS_NO_GUEST = frozenset({Feature.DEFINE, Feature.EVENTS, Feature.CREATE})
 """Verbs that a guest which is not there does not stop."""
+"""Verbs of guests; those of storage and networks stand in `holdings.EVERY_VERB`."""
 NEEDS_RUNNING = (
     Feature.SHUTDOWN,
     Feature.REBOOT,
@@ -82,6 +99,7 @@ class Lab:
         make: A new guest, defined and off, that starts within a second and cannot be hurt.
         make_shell: A new guest, defined and off, that comes up with a shell on its console and obeys shutdown.
         make_screen: A new guest, defined and off, with a VNC screen.
+        make_kept: A new guest, defined and off, of which snapshots can be taken; `make` where that is any.
         changed: The guest's definition, changed to have this title.
         booted: The reason of a guest that was started.
         killed: The reason of a guest whose plug was pulled.
@@ -90,6 +108,11 @@ class Lab:
         console_is_shared: Every console is a shell of its own: nobody has to be thrown out of it.
         spec: The spec of a guest that could be started, and for `remove_made` to take away; None where none is made.
         addressed: A guest that runs and will have an address; None where it cannot be had here.
+        pool_target: Name of a pool to be made → an absolute path that may be a directory on the host.
+        has_bytes: Whether volumes hold what is written into them.
+        makes_qcow2: Whether the host can make qcow2 volumes.
+        network: Name of a network that is there, and has given no address out.
+        has_leases: Whether networks tell what they gave out.
     """
 
     driver: Driver
@@ -100,6 +123,7 @@ class Lab:
     make_screen: Callable[[], GuestRef]
     changed: Callable[[str, str], str] = lambda xml, title: xml.replace("</name>", f"</name><title>{title}</title>", 1)
     boot_seconds: float = 60.0
+    make_kept: Callable[[], GuestRef] | None = None
     booted: str = "booted"
     killed: str = "destroyed"
     while_rebooting: frozenset[GuestState] = frozenset({GuestState.RUNNING})
@@ -107,6 +131,11 @@ class Lab:
     console_is_shared: bool = False
     spec: Callable[[], GuestSpec] | None = None
     addressed: Callable[[], GuestRef] | None = None
+    pool_target: Callable[[str], str] = "/srv/{}".format
+    has_bytes: bool = True
+    makes_qcow2: bool = True
+    network: str = "default"
+    has_leases: bool = True
 
     def has(self, feature: Feature) -> bool:
         return feature in self.driver.features
@@ -175,7 +204,7 @@ def ask(console: Console, question: bytes, answer: bytes, seconds: float = 60.0)
         patience = min(2.0, patience * 2)
 
 
-class Conformance:
+class Conformance(SnapshotConformance, HoldingsConformance):
     """Derive, and give a `lab` fixture."""
 
     # -- what is declared -----------------------------------------------------------------------------------------
@@ -386,6 +415,54 @@ class Conformance:
         with pytest.raises(InvalidDefinition):
             lab.session.define(xml)
         assert {info.uuid for info in lab.session.guests()} == before
+
+    @pytest.mark.parametrize(
+        ("xml", "line"), [("", 1), ("no xml", 1), ("<domain>\n<name>x</nam></domain>", 2), ("<domain>\n\n<", 3)]
+    )
+    def test_what_is_no_xml_is_found_with_its_line(self, lab: Lab, xml: str, line: int) -> None:
+        if not lab.has(Feature.DEFINE):
+            return
+        found = lab.session.check_definition(xml, ref=lab.make())
+        assert [(one.line, one.fatal) for one in found][:1] == [(line, True)]
+
+    def test_a_checked_definition_is_not_defined(self, lab: Lab) -> None:
+        if not lab.has(Feature.DEFINE):
+            return
+        ref = lab.make()
+        before = lab.session.definition(ref)
+        wished = lab.changed(before, "Front door")
+        assert [one for one in lab.session.check_definition(wished, ref=ref) if one.fatal] == []
+        assert lab.session.definition(ref) == before
+        assert not lab.session.holds_change(ref, before=before, wished=wished)
+        lab.session.define(wished)
+        assert lab.session.holds_change(ref, before=before, wished=wished)
+
+    def test_a_definition_of_another_guest_is_found_out(self, lab: Lab) -> None:
+        if not lab.has(Feature.DEFINE):
+            return
+        ref, other = lab.make(), lab.make()
+        found = lab.session.check_definition(lab.session.definition(other), ref=ref)
+        assert {one.path for one in found if one.fatal} == {"/domain/name", "/domain/uuid"}
+
+    def test_a_renamed_guest_is_the_same_guest(self, lab: Lab) -> None:
+        if not lab.has(Feature.RENAME):
+            return
+        ref, other = lab.make(), lab.make()
+        name = f"{ref.name}-2"
+        lab.session.rename(ref, name)
+        lab.session.rename(ref, name)  # it has it already: nothing happens
+        after = lab.session.guest(ref)
+        assert (after.uuid, after.name, after.state) == (ref.uuid, name, GuestState.SHUTOFF)
+        with pytest.raises(AlreadyExists):
+            lab.session.rename(ref, other.name)
+        for odd in ("", "a\nb"):
+            with pytest.raises(InvalidDefinition):
+                lab.session.rename(ref, odd)
+        lab.session.start(ref)
+        with pytest.raises(WrongState):
+            lab.session.rename(ref, ref.name)
+        assert lab.session.guest(ref).name == name
+        lab.works(Feature.RENAME)
 
     def test_undefined_is_gone(self, lab: Lab) -> None:
         if not lab.has(Feature.UNDEFINE):

@@ -19,6 +19,7 @@ from drivers.types import (
     LeaseInfo,
     NetworkInfo,
     PoolInfo,
+    SnapshotInfo,
     StorageState,
     VolumeInfo,
 )
@@ -28,6 +29,8 @@ POOL = PoolInfo(uuid="p", name="store", type="dir", state=StorageState.RUNNING, 
 VOLUME = VolumeInfo(name="web", pool="store", path="/p/web", capacity_bytes=1)
 NETWORK = NetworkInfo(uuid="n", name="default", active=True, mode="nat", addresses=("192.0.2.1/24",))
 LEASE = LeaseInfo(mac="52:54:00:00:00:01", address="192.0.2.7")
+
+SNAPSHOT = SnapshotInfo(name="first", size_bytes=1, disks=("vda",))
 GOOD = [
     ("guest", GUEST),
     ("define", GUEST),
@@ -39,6 +42,9 @@ GOOD = [
     ("design", "<domain/>"),
     ("create", GUEST),
     ("addresses", {"agent": (AddressInfo(address="192.0.2.1"),), "arp": "Nobody answers."}),
+    ("snapshots", [SNAPSHOT]),
+    ("snapshots", ()),
+    ("snapshots_of_all", {"a": [SNAPSHOT]}),
     ("suspend", None),
     ("alive", True),
     *((verb, POOL) for verb in ("pool", "pool_create")),
@@ -78,10 +84,28 @@ WRONG_VOLUMES: list[dict[str, Any]] = [
     {"backing": 1},
 ]
 WRONG_NETWORKS: list[dict[str, Any]] = [{"uuid": ""}, {"name": None}, {"mode": None}, {"addresses": "192.0.2.1"}]
+WRONG_SNAPSHOTS: list[dict[str, Any]] = [
+    {"name": ""},
+    {"parent": None},
+    {"state": "running"},
+    {"created_at": "today"},
+    {"size_bytes": "big"},
+    {"disks": (None,)},
+]
 BAD = [
     *(
         (verb, nonsense)
-        for verb in ("guest", "guest_state", "definition", "screenshot", "design", "create", "addresses")
+        for verb in (
+            "guest",
+            "guest_state",
+            "definition",
+            "screenshot",
+            "design",
+            "create",
+            "addresses",
+            "snapshots",
+            "snapshots_of_all",
+        )
         for nonsense in (None, 42, object())
     ),
     ("guest_or_none", "yes, of course"),
@@ -112,6 +136,10 @@ BAD = [
     *(("volume", dataclasses.replace(VOLUME, **wrong)) for wrong in WRONG_VOLUMES),
     *(("networks", [NETWORK, dataclasses.replace(NETWORK, **wrong)]) for wrong in WRONG_NETWORKS),
     ("leases", [dataclasses.replace(LEASE, expires_at=None)]),
+    *(("snapshots", [dataclasses.replace(SNAPSHOT, **wrong)]) for wrong in WRONG_SNAPSHOTS),
+    ("snapshots", ["first"]),
+    ("snapshots_of_all", {"a": ["first"]}),
+    ("snapshots_of_all", {1: []}),
 ]
 
 

@@ -11,8 +11,19 @@ from typing import Any
 import pytest
 
 from drivers import registry
-from drivers.errors import AlreadyExists, ConsoleBusy, InvalidDefinition, NotFound, Timeout, WrongState
-from drivers.libvirtd import addresses, streams
+from drivers.errors import (
+    AlreadyExists,
+    ConsoleBusy,
+    InvalidDefinition,
+    NotFound,
+    Timeout,
+    Unsupported,
+    WrongState,
+)
+from drivers.libvirtd import (
+    addresses,
+    streams,
+)
 from drivers.types import (
     DiskSpec,
     Endpoint,
@@ -22,6 +33,7 @@ from drivers.types import (
     GuestSpec,
     GuestState,
     NicSpec,
+    SnapshotSpec,
     Technique,
     VirtualizationType,
 )
@@ -73,7 +85,7 @@ def lxc_spec(made_guest):
 
 
 @pytest.fixture
-def qemu(request, qemu_guest, qemu_spec):
+def qemu(request, qemu_guest, qemu_spec, pool_home, lab_network):
     require_libvirtd(local.QEMU_URI)
     driver = registry.get("qemu")
     endpoint = Endpoint(driver="qemu", uri=local.QEMU_URI)
@@ -98,12 +110,15 @@ def qemu(request, qemu_guest, qemu_spec):
         make_screen=lambda: ref_of(qemu_guest(*SCREEN, kind="bootsector")),
         spec=qemu_spec,
         addressed=addressed,
+        make_kept=lambda: ref_of(qemu_guest(kind="qcow2")),
+        pool_target=lambda name: str(pool_home / name),
+        network=lab_network,
     )
     session.close()
 
 
 @pytest.fixture
-def lxc(request, lxc_guest, lxc_spec):
+def lxc(request, lxc_guest, lxc_spec, pool_home, lab_network):
     require_libvirtd(local.LXC_URI)
     driver = registry.get("lxc")
     endpoint = Endpoint(driver="lxc", uri=local.LXC_URI)
@@ -132,6 +147,8 @@ def lxc(request, lxc_guest, lxc_spec):
         boot_seconds=20,
         spec=lxc_spec,
         addressed=addressed,
+        pool_target=lambda name: str(pool_home / name),
+        network=lab_network,
     )
     session.close()
 
@@ -414,6 +431,39 @@ def test_small_pieces_are_gathered_and_echoes_are_not_held_up(qemu, qemu_guest):
         assert size / len(pieces) > 200  # one call of libvirt brings 75 to 180 bytes
     finally:
         console.close()
+
+
+# -- snapshots -------------------------------------------------------------------------------------------------------
+def test_a_disk_that_cannot_hold_a_snapshot_is_named(qemu):
+    ref = qemu.make()
+    with pytest.raises(Unsupported, match=r"Disk vda is a raw image.*qcow2"):
+        qemu.session.snapshot_create(ref, SnapshotSpec(name="s"))
+    assert list(qemu.session.snapshots(ref)) == []
+
+
+def test_saved_memory_is_no_part_of_a_snapshot_and_goes_with_the_way_back(qemu, qemu_guest):
+    ref = ref_of(qemu_guest(kind="qcow2", start=True))
+    qemu.session.snapshot_create(ref, SnapshotSpec(name="alive", memory=True))
+    qemu.session.managed_save(ref)
+    with pytest.raises(WrongState, match="discard the saved memory"):
+        qemu.session.snapshot_create(ref, SnapshotSpec(name="saved"))
+    qemu.session.snapshot_revert(ref, "alive")
+    info = qemu.session.guest(ref)
+    assert (info.state, info.state_reason, info.has_managed_save) == (GuestState.RUNNING, "from_snapshot", False)
+
+
+def test_what_virsh_took_is_read_and_overlays_are_refused_in_words(qemu, qemu_guest):
+    guest = qemu_guest(kind="qcow2", start=True)
+    guest.virsh("snapshot-create-as", "--name", "<i> by & virsh", "--description", "it's")
+    guest.virsh("snapshot-create-as", "--name", "over", "--disk-only")
+    tree = {info.name: info for info in qemu.session.snapshots(ref_of(guest))}
+    assert tree["<i> by & virsh"].description == "it's"
+    assert (tree["over"].kind, tree["over"].parent, tree["over"].current) == ("external", "<i> by & virsh", True)
+    for verb in (qemu.session.snapshot_revert, qemu.session.snapshot_delete):
+        with pytest.raises(Unsupported, match="overlay"):
+            verb(ref_of(guest), "over")
+    with pytest.raises(Unsupported, match="overlay"):
+        qemu.session.snapshot_delete(ref_of(guest), "<i> by & virsh", children=True)
 
 
 # -- life ------------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def test_definition_as_it_is_then_only_with_scope_admin(farm: Farm, api: Api, op
     body = {"xml": XML, "hypervisor": str(farm.hypervisor.pk), "start": False}
     assert api.of(operator).post("/vms", body).status_code == 403
     answer = api.post("/vms", body, Prefer="wait=20").json()
-    assert (answer["kind"], answer["state"], answer["params"]["xml"]) == ("vm.define", "succeeded", "<hidden>")
+    assert (answer["kind"], answer["state"], answer["params"]["xml"]) == ("vm.create-from-xml", "succeeded", "<hidden>")
     assert api.get(f"/vms/{answer['result']['vm']}").json()["state"] == "shutoff"
 
 

@@ -20,7 +20,7 @@ from drivers.types import StorageState
 from hosts.models import Host, Hypervisor
 from images.models import Image
 from tests.factories import ALL_SUPPORTED, HostFactory, HypervisorFactory, VMFactory
-from vms.definitions import head, with_uuid
+from vms.definitions.head import head, with_uuid
 from vms.models import VMDisk, VMNic
 from vms.placing import NoPlace, plan_vm
 from vms.spec import NewVM, VMSpec, XmlSpec

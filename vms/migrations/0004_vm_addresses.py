@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('vms', '0002_vm_fleet'),
+        ('vms', '0003_revision'),
     ]
 
     operations = [
