@@ -41,7 +41,7 @@ from watcher.sweep import listing, read_named, sweep
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from drivers.base import Session
     from drivers.pool import SessionPool
@@ -88,6 +88,7 @@ class HypervisorWatcher:
         attached: Subscribed and swept on the link as it stands now: the rows are true.
         lives: How often that has come about.
         offers: What it can do, as it last said.
+        on_start: Called in its thread when guests were heard to have started; must return at once.
     """
 
     def __init__(self, hypervisor: Hypervisor, *, pool: SessionPool) -> None:
@@ -96,6 +97,7 @@ class HypervisorWatcher:
         self.attached = False
         self.lives = 0
         self.offers: frozenset[Feature] = frozenset()
+        self.on_start: Callable[[], None] = lambda: None
         self._pool = pool
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._thread = LongThread(f"vmm-watch-{hypervisor.driver}-{str(hypervisor.pk)[-6:]}", self._run, fatal=False)
@@ -415,6 +417,8 @@ class HypervisorWatcher:
                 still_wanted=lambda: not self.stopping,
             )
         self._failures = 0
+        if started:
+            self.on_start()
 
     def _extra(self) -> dict[str, str]:
         return {"hypervisor": str(self.hypervisor.pk), "uri": self.hypervisor.uri}
