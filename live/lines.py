@@ -47,6 +47,9 @@ _AUDIT: dict[str, _StrPromise] = {
 _PLAIN: dict[str, tuple[str, _StrPromise]] = {
     "vm.defined": ("info", _l("appeared")),
     "vm.undefined": ("off", _l("is gone")),
+    "vm.snapshot_created": ("info", _l("snapshot taken: %(name)s")),
+    "vm.snapshot_deleted": ("off", _l("snapshot deleted: %(name)s")),
+    "vm.snapshot_reverted": ("warn", _l("went back to the snapshot %(name)s")),
     "host.online": ("online", _l("online")),
     "host.offline": ("offline", _l("out of reach")),
 }
@@ -105,7 +108,7 @@ def _words(event: Event) -> tuple[str, str]:
         return "off", _("changed: %(what)s") % {"what": names} if names else _("changed")
     if event.type in _PLAIN:
         css, text = _PLAIN[event.type]
-        return css, str(text)
+        return css, text % {"name": str(data.get("snapshot", ""))}
     if event.type.startswith("audit."):
         what = event.type.removeprefix("audit.")
         return ("warn" if what.endswith("failed") else "off"), str(_AUDIT.get(what, what.replace("_", " ")))

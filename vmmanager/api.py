@@ -30,6 +30,7 @@ from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.api import router as vms_router
 from vms.services import ACTIONS
+from vms.snapshots.api import router as snapshots_router
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +164,7 @@ FEATURES = (
     "vms",
     "vms.bulk",
     "vms.screenshot",
+    "vms.snapshots",
     "vms.xml",
 )
 """Words that a client may test for. One is added with what it names, and never taken away."""
@@ -181,6 +183,7 @@ for _router in (
     hosts_router,
     drivers_router,
     vms_router,
+    snapshots_router,
     consoles_router,
     operations_router,
     live_router,

@@ -26,7 +26,7 @@ from events import log as event_log
 from hosts.models import Hypervisor
 from operations.models import Operation
 from vms.choices import ACTIVE, State
-from vms.models import VM, VMDisk, VMNic
+from vms.models import VM, Snapshot, VMDisk, VMNic
 
 if TYPE_CHECKING:
     import uuid as uuids
@@ -304,7 +304,7 @@ def _write(hypervisor_id: uuids.UUID, batch: list[_Seen]) -> _Work:
     if fresh:
         _create(hypervisor_id, fresh, work)
     _rebuild_children(work.children)
-    _announce(work.news)
+    announce(work.news)
     return work
 
 
@@ -445,9 +445,15 @@ def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cau
             .order_by("uuid")
         )
         rows = [row for row in rows if _newer(row, at)]
+        Snapshot.objects.filter(vm__in=rows).delete()
         news: list[tuple[VM, str, dict[str, Any]]] = []
         for row in rows:
-            values: dict[str, Any] = {"gone_at": at, "observed_at": at, "started_at": None}
+            values: dict[str, Any] = {
+                "gone_at": at,
+                "observed_at": at,
+                "started_at": None,
+                "snapshots_read_at": None,
+            }
             if row.state in ACTIVE:
                 # A transient guest that stopped, or one that was moved away: here it runs no longer.
                 row.version += 1
@@ -457,11 +463,11 @@ def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cau
             row.version += 1
             news.append((row, "vm.undefined", {**_said(values.get("state", row.state), cause), "version": row.version}))
             VM.objects.filter(pk=row.pk).update(version=row.version, updated_at=timezone.now(), **values)
-        _announce(news)
+        announce(news)
     return len(rows)
 
 
-def _announce(news: list[tuple[VM, str, dict[str, Any]]]) -> None:
+def announce(news: list[tuple[VM, str, dict[str, Any]]]) -> None:
     """Append the events, each naming the operation that works on its guest just now, and who asked for it."""
     if not news:
         return

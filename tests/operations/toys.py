@@ -127,6 +127,17 @@ class Break(Turn):
     supersedes = frozenset({"toy.spin"})
 
 
+class Crush(Turn):
+    """Ends what hangs, and waits for nobody."""
+
+    kind = "toy.crush"
+    title = "Crush"
+    breaks = frozenset({"toy.turn", "toy.slow"})
+
+    def run(self, ctx: Context, target: Toy, params: TurnParams) -> dict[str, Any] | None:
+        return {"crushed": True}
+
+
 class Ring(Turn):
     """Must not happen twice."""
 
@@ -160,7 +171,7 @@ class Slow(Turn):
     timeout_seconds = 0.3
 
 
-for _cls in (Turn, Spin, Break, Ring, Crowd, Slow):
+for _cls in (Turn, Spin, Break, Crush, Ring, Crowd, Slow):
     actions.action(_cls)
 
 OUT_OF_REACH = Unreachable
