@@ -48,10 +48,13 @@ def snapshots_observe(vm: VM, infos: Sequence[SnapshotInfo], *, seen_at: dt.date
         gone = [name for name in known if name not in found]
         new = [name for name in found if name not in known]
         changed = [name for name in found if name in known and _differs(known[name], found[name])]
-        Snapshot.objects.filter(vm=row, name__in=[*gone, *changed]).delete()
-        for name in (*new, *changed):
+        Snapshot.objects.filter(vm=row, name__in=gone).delete()
+        for name in changed:
+            facts = {fact: getattr(found[name], fact) for fact in _FACTS}
+            Snapshot.objects.filter(pk=known[name].pk).update(**facts)
+        for name in new:
             found[name].vm = row
-        Snapshot.objects.bulk_create([found[name] for name in (*new, *changed)])
+        Snapshot.objects.bulk_create([found[name] for name in new])
         news = _news(row, [known[name] for name in gone], [found[name] for name in new], first=first)
         if not news and (new or changed):
             news = [(row, "vm.changed", {"changed": {"snapshots": len(found)}})]
