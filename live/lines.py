@@ -66,6 +66,9 @@ _PLAIN: dict[str, tuple[str, _StrPromise]] = {
     "image.added": ("info", _l("was begun")),
     "image.changed": ("off", _l("changed")),
     "image.removed": ("off", _l("was deleted")),
+    "vm.snapshot_created": ("info", _l("snapshot taken: %(name)s")),
+    "vm.snapshot_deleted": ("off", _l("snapshot deleted: %(name)s")),
+    "vm.snapshot_reverted": ("warn", _l("went back to the snapshot %(name)s")),
     "host.online": ("online", _l("online")),
     "host.offline": ("offline", _l("out of reach")),
 }
@@ -128,7 +131,7 @@ def _words(event: Event) -> tuple[str, str]:
         return "off", _("changed: %(what)s") % {"what": names} if names else _("changed")
     if event.type in _PLAIN or event.type == "vm.definition_changed":
         css, text = _PLAIN.get(event.type) or _redefined(data)
-        return css, str(text)
+        return css, str(text) % {"name": str(data.get("snapshot", ""))}
     if event.type.startswith("audit."):
         what = event.type.removeprefix("audit.")
         return ("warn" if what.endswith("failed") else "off"), str(_AUDIT.get(what, what.replace("_", " ")))

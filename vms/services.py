@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import uuid
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from django.db import transaction
 from django.db.models import F
@@ -171,16 +171,22 @@ def _refusal(by: Actor, verb: str, vm: VM) -> VmmError | None:
 
 @functools.cache
 def _asked() -> list[tuple[str, Action[Any, Any], Params]]:
-    found = [(name, actions.get(f"vm.{name}")) for name in (*ACTIONS, "delete")]
+    found = [(name, actions.get(f"vm.{name}")) for name in (*ACTIONS, "delete", "snapshot")]
     return [(name, action, _least_params(action)) for name, action in found]
+
+
+_LEAST: Final[dict[str, dict[str, Any]]] = {
+    AutostartVM.kind: {"enabled": True},
+    RenameVM.kind: {"name": "x"},
+    "vm.snapshot": {"name": "a snapshot"},
+}
 
 
 def _least_params(action: Action[Any, Any]) -> Params:
     """Parameters that say nothing special, for asking whether an action is possible at all."""
-    if isinstance(action, AutostartVM):
-        return action.params(enabled=True)
-    if isinstance(action, RenameVM):
-        return action.params(name="x")
+    least = _LEAST.get(action.kind)
+    if least is not None:
+        return action.params(**least)
     return action.params() if action.params is not NoParams else NoParams()
 
 
@@ -325,15 +331,16 @@ def vm_definition(*, vm: VM, by: Actor) -> str:
     Raises:
         PermissionRefused, Unsupported, Unreachable, Timeout.
     """
-    return str(_read(ReadDefinition, vm, by))
+    return str(read_now(ReadDefinition, vm, by))
 
 
 def vm_screenshot(*, vm: VM, by: Actor) -> bytes:
     """The guest's screen as PNG, taken by a worker now. Blocks up to 25 s. Raises as `vm_definition`, and WrongState."""
-    return bytes(_read(TakeScreenshot, vm, by))
+    return bytes(read_now(TakeScreenshot, vm, by))
 
 
-def _read(cls: type[ReadGuest], vm: VM, by: Actor) -> Any:
+def read_now(cls: type[ReadGuest], vm: VM, by: Actor) -> Any:
+    """What a worker reads of a guest now. Blocks up to 25 s, so never within a transaction."""
     with with_alternatives(vm, by=by):
         operation = engine.submit(cls, target=GuestReading.of(vm), by=by)
     return reading_of(vm, operation)
