@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models.functions import Lower
+from django.db.models.functions import Concat, Lower
 
 from core.fields import TagsField
 from core.models import BaseModel
 from drivers.types import GuestRef
 from hosts.choices import VirtualizationTypeChoice
 from vms.choices import Kind, RevisionSource, SnapshotKind, State
+
+_LINE = models.Value("\n")
 
 
 class VM(BaseModel):
@@ -56,6 +58,13 @@ class VM(BaseModel):
     tags = TagsField()
     project = models.CharField(max_length=100, blank=True)
     owner = models.ForeignKey("accounts.User", on_delete=models.SET_NULL, null=True, blank=True, related_name="vms")
+
+    words = models.GeneratedField(
+        expression=Concat("name", _LINE, "title", _LINE, "tags", _LINE, "os", output_field=models.TextField()),
+        output_field=models.TextField(),
+        db_persist=True,
+        help_text="what a free word of a search is looked for in, a line each; kept by the database itself",
+    )
 
     class Meta:
         constraints = [

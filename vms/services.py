@@ -143,22 +143,33 @@ def busy_guests() -> set[str]:
 
 def vm_actions(vm: VM, *, by: Actor) -> dict[str, dict[str, Any]]:
     """`{"start": {"allowed": false, "reason": "web-01 is already running."}, …}` for this caller, now. No query."""
-    found: dict[str, dict[str, Any]] = {}
     refused: dict[str, VmmError | None] = {}
-    for name, action, least in _asked():
+    found: dict[str, dict[str, Any]] = {}
+    for name, (action, least) in _asked().items():
         if action.verb not in refused:
             refused[action.verb] = _refusal(by, action.verb, vm)
-        error = refused[action.verb]
-        if error is None:
-            try:
-                action.check(vm, least, idle=True)
-            except VmmError as why_not:
-                error = why_not
-        if error is None:
-            found[name] = {"allowed": True, "reason": ""}
-        else:
-            found[name] = {"allowed": False, "reason": error.detail, "code": error.code}
+        found[name] = _allowed(refused[action.verb] or _why_not(action, vm, least))
     return found
+
+
+def vm_may(vm: VM, name: str, *, by: Actor) -> dict[str, Any]:
+    """One entry of `vm_actions`."""
+    action, least = _asked()[name]
+    return _allowed(_refusal(by, action.verb, vm) or _why_not(action, vm, least))
+
+
+def _allowed(error: VmmError | None) -> dict[str, Any]:
+    if error is None:
+        return {"allowed": True, "reason": ""}
+    return {"allowed": False, "reason": error.detail, "code": error.code}
+
+
+def _why_not(action: Action[Any, Any], vm: VM, least: Params) -> VmmError | None:
+    try:
+        action.check(vm, least, idle=True)
+    except VmmError as why_not:
+        return why_not
+    return None
 
 
 def _refusal(by: Actor, verb: str, vm: VM) -> VmmError | None:
@@ -170,9 +181,9 @@ def _refusal(by: Actor, verb: str, vm: VM) -> VmmError | None:
 
 
 @functools.cache
-def _asked() -> list[tuple[str, Action[Any, Any], Params]]:
-    found = [(name, actions.get(f"vm.{name}")) for name in (*ACTIONS, "delete", "snapshot")]
-    return [(name, action, _least_params(action)) for name, action in found]
+def _asked() -> dict[str, tuple[Action[Any, Any], Params]]:
+    found = {name: actions.get(f"vm.{name}") for name in (*ACTIONS, "delete", "snapshot")}
+    return {name: (action, _least_params(action)) for name, action in found.items()}
 
 
 _LEAST: Final[dict[str, dict[str, Any]]] = {
