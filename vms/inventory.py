@@ -15,7 +15,8 @@ import hashlib
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
@@ -26,7 +27,7 @@ from core.fields import check_tags
 from events import log as event_log
 from hosts.models import Hypervisor
 from operations.models import Operation
-from vms.choices import ACTIVE, State
+from vms.choices import ACTIVE, AWAKE, State
 from vms.models import VM, VMDisk, VMNic
 
 if TYPE_CHECKING:
@@ -44,6 +45,17 @@ BREATH_SECONDS = 0.005
 CLOCK_SLACK = dt.timedelta(seconds=5)
 RESTART_SLACK = dt.timedelta(seconds=2)
 """News of a start may arrive this much after a worker has read the started guest itself."""
+OUT_OF_BIN: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "binned_at": None,
+        "binned_by": "",
+        "bin_until": None,
+        "bin_storage": "",
+        "bin_name": "",
+        "bin_autostart": False,
+    }
+)
+"""Of a guest that is not in the bin (`vms.binned`)."""
 _STATES = frozenset(State.values)
 _ATTEMPTS = 3
 _DISK_COLUMNS = ("vm_id", "target", "device", "bus", "source", "pool", "format", "size_bytes", "readonly")
@@ -240,7 +252,17 @@ def _changes(row: VM, seen: _Seen) -> dict[str, Any]:
     started_at = _started_at(row, seen)
     if started_at != row.started_at:
         changes["started_at"] = started_at
+    if row.bin_name or row.binned_at:
+        _heed_bin(row, seen, changes)
     return changes
+
+
+def _heed_bin(row: VM, seen: _Seen, changes: dict[str, Any]) -> None:
+    """What is in the bin is shown under its own name, and comes out by itself when somebody starts it."""
+    if seen.facts["state"] in AWAKE:
+        changes |= {name: value for name, value in OUT_OF_BIN.items() if getattr(row, name) != value}
+    elif changes.get("name") == row.bin_name:
+        del changes["name"]
 
 
 def _started_at(row: VM, seen: _Seen) -> dt.datetime | None:
@@ -349,6 +371,8 @@ def _news(row: VM, seen: _Seen, changes: dict[str, Any]) -> list[tuple[str, dict
         reason = shown.pop("state_reason", row.state_reason)
         news.append(("vm.state_changed", {"from": row.state, "to": shown.pop("state"), "reason": reason}))
         shown.pop("started_at", None)  # the event's own time says it
+    for name in OUT_OF_BIN.keys() - {"binned_at"}:
+        shown.pop(name, None)
     digest = shown.pop("xml_digest", None)
     if digest is not None:
         if digest[:32] != row.xml_digest[:32]:
@@ -457,7 +481,7 @@ def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cau
         rows = [row for row in rows if _newer(row, at)]
         news: list[tuple[VM, str, dict[str, Any]]] = []
         for row in rows:
-            values: dict[str, Any] = {"gone_at": at, "observed_at": at, "started_at": None}
+            values: dict[str, Any] = {"gone_at": at, "observed_at": at, "started_at": None, **OUT_OF_BIN}
             if row.state in ACTIVE:
                 # A transient guest that stopped, or one that was moved away: here it runs no longer.
                 row.version += 1

@@ -106,7 +106,7 @@ def _ill(by: Actor) -> list[Hypervisor]:
     """Hypervisors out of reach that have guests, each with how many. One query."""
     rows = visible(by, Hypervisor.objects.select_related("host").defer("credentials", "capabilities"))
     rows = rows.filter(state__in=(LinkState.OFFLINE, LinkState.ERROR))
-    counted = rows.annotate(guests=Count("vms", filter=Q(vms__gone_at=None))).filter(guests__gt=0)
+    counted = rows.annotate(guests=Count("vms", filter=Q(vms__gone_at=None, vms__binned_at=None))).filter(guests__gt=0)
     return list(counted.order_by("host__name", "driver")[:ILL_MAX])
 
 
