@@ -101,8 +101,7 @@ def _words(event: Event) -> tuple[str, str]:
         state = str(data.get("state", ""))
         return ("op-running" if state == "running" else state), str(_OPERATION_STATES.get(state, state))
     if event.type in ("vm.changed", "host.changed"):
-        names = ", ".join(dict.fromkeys(map(_word, sorted(data.get("changed") or ()))))
-        return "off", _("changed: %(what)s") % {"what": names} if names else _("changed")
+        return "off", _changed(data.get("changed") or {})
     if event.type in _PLAIN:
         css, text = _PLAIN[event.type]
         return css, str(text)
@@ -110,6 +109,13 @@ def _words(event: Event) -> tuple[str, str]:
         what = event.type.removeprefix("audit.")
         return ("warn" if what.endswith("failed") else "off"), str(_AUDIT.get(what, what.replace("_", " ")))
     return "off", event.type
+
+
+def _changed(what: dict[str, Any]) -> str:
+    if "binned_at" in what:
+        return _("moved to the bin") if what["binned_at"] else _("taken out of the bin")
+    names = ", ".join(dict.fromkeys(map(_word, sorted(what))))
+    return _("changed: %(what)s") % {"what": names} if names else _("changed")
 
 
 def _by(event: Event) -> str:
