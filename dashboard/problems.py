@@ -34,12 +34,13 @@ ADVICE: dict[str, _StrPromise] = {
     "idempotency_conflict": _(
         "Use a new Idempotency-Key for a new request; the same key stands for the same request only."
     ),
+    "download_gone": _("Ask again: it is read out anew."),
     "fetch_failed": _(
         "Look at the URL with a browser or curl. What broke off goes on when the image is imported again."
     ),
     "image_not_ready": _("Wait for its import, or look at the image: it says why that failed."),
     "image_refused": _("The reason says what the file is and what would make it usable."),
-    "in_use": _("Wait for the end of what uses it, or cancel that."),
+    "in_use": _("`used_by` in `context` names who. Take it away from there, or stop the guest, and ask again."),
     "internal_error": _("The fault is on our side. The request id finds the traceback in the server's log."),
     "interrupted": _(
         "The worker was stopped after it had sent a command that must not be sent twice. Look at the guest, then decide."
@@ -53,6 +54,7 @@ ADVICE: dict[str, _StrPromise] = {
     "staging_full": _(
         "Files on their way lie in VMM_DATA_DIR of the server: wait until others are done, or make room there."
     ),
+    "range_not_satisfiable": _("Ask from an earlier byte on, or without Range for the whole."),
     "stale": _("Read the object again, repeat your change on it, and send its new ETag."),
     "timeout": _("The host may still finish it. Look at the guest's state, then decide whether to ask again."),
     "tool_missing": _("Install what is named on the server, or use the image of ours, which has it."),
@@ -61,6 +63,7 @@ ADVICE: dict[str, _StrPromise] = {
     "unsupported": _(
         "The reason says why this hypervisor cannot; `alternatives` say what else does the job, and where it can be done."
     ),
+    "upload_in_use": _("Wait for the end of the operation that is named, or cancel it."),
     "upload_incomplete": _("Ask the upload for `received_bytes`, and send the rest from there on."),
     "upload_interrupted": _("Ask the upload for `received_bytes`, and go on there."),
     "wrong_offset": _("Go on at `received_bytes`, which stands in the answer."),

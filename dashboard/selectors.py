@@ -11,11 +11,14 @@ from django.db.models import Count, F, Q, Sum
 from django.utils import timezone
 
 from accounts.policy import visible
+from core.units import format_bytes
 from hosts.choices import LinkState, TechniqueChoice, VirtualizationTypeChoice
 from hosts.models import Host, Hypervisor
 from metrics.models import Latest
 from operations.choices import State as OperationState
 from operations.selectors import operation_list
+from storage.choices import FULL_RATIO
+from storage.selectors import filling
 from vms.choices import ACTIVE, Kind, State
 from vms.grammar import needs_a_look
 from vms.models import PRESENT, VM
@@ -132,7 +135,7 @@ class Attention:
 
 
 def attention(by: Actor) -> list[Attention]:
-    """What needs a person, worst first. Four queries."""
+    """What needs a person, worst first. Nine queries."""
     found: list[Attention] = []
     for row in visible(by, Hypervisor.objects.select_related("host").defer("credentials", "capabilities")).filter(
         state__in=(LinkState.OFFLINE, LinkState.ERROR)
@@ -181,6 +184,17 @@ def attention(by: Actor) -> list[Attention]:
             and load.memory_used / load.host.memory_total_bytes > MEMORY_HIGH
         ):
             found.append(Attention(what="memory", css="warn", name=load.host.name, href=f"/hosts/{load.host.pk}"))
+    found += [
+        Attention(
+            what="storage",
+            css="warn",
+            name=f"{pool.name} ({pool.hypervisor.host.name})",
+            href=f"/storage/{pool.pk}",
+            text=format_bytes(pool.available_bytes),
+        )
+        for pool in filling(by, limit=ATTENTION_MAX)
+        if (pool.used_ratio or 0.0) >= FULL_RATIO
+    ]
     return found
 
 

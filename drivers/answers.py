@@ -42,7 +42,7 @@ _BYTES_MAX: Final = (1 << 63) - 1
 _POOL_TEXTS: Final = ("uuid", "name", "type", "target", "source")
 _POOL_SIZES: Final = ("capacity_bytes", "allocation_bytes", "available_bytes")
 _VOLUME_TEXTS: Final = ("name", "pool", "path", "kind", "format", "backing", "backing_format")
-_VOLUME_SIZES: Final = ("capacity_bytes", "allocation_bytes")
+_VOLUME_SIZES: Final = ("capacity_bytes", "allocation_bytes", "physical_bytes")
 _NETWORK_TEXTS: Final = ("uuid", "name", "mode", "bridge", "domain")
 _LEASE_TEXTS: Final = ("mac", "address", "hostname")
 

@@ -433,6 +433,7 @@ class VolumeInfo:
         path: The hypervisor's own place for it on the host: what a guest's disk names as its source.
         kind: `file block dir network netdir ploop`.
         backing: Path of what it is an overlay of; "" where of nothing.
+        physical_bytes: How many bytes `volume_download` gives: of a file of another format than raw its length. 0: not known.
     """
 
     name: str
@@ -444,6 +445,7 @@ class VolumeInfo:
     allocation_bytes: int = 0
     backing: str = ""
     backing_format: str = ""
+    physical_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

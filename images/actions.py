@@ -11,7 +11,7 @@ from pydantic import Field
 
 from core.errors import Missing, VmmError
 from core.problems import problem_of
-from images import archives, copies, formats, tools
+from images import archives, copies
 from images.choices import ImageKind, ImageState
 from images.fetch import Fetch
 from images.inventory import image_removed, image_settle
@@ -21,6 +21,7 @@ from operations.actions import Action, Cancelled, NoParams, Params, Retry, actio
 from storage import uses
 from storage.models import Volume
 from storage.reach import check_usable, pool_of
+from transfers import formats, tools
 from transfers import services as uploads
 from transfers.flow import Place, SparseFile, receive
 from transfers.places import room_kept
@@ -147,15 +148,13 @@ class ImportImage(ImageAction):
             room_kept(),
             file.open("wb") as out,
         ):
-            sparse = SparseFile(out)
             receive(
                 ctx,
                 Place(session, pool.name, volume.name),
-                sparse.write,
+                SparseFile(out).write,
                 message=f"Reading {volume.name}",
                 expected=volume.allocation_bytes,
             )
-            sparse.end()
 
     # -- make it fit -----------------------------------------------------------------------------------------------------
     def _made_to_fit(self, ctx: Context, image: Image, source: Path, *, wanted: str) -> Path:

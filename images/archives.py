@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from xml.parsers import expat
 
 from core.units import MIB
-from images.formats import ImageRefused
 from operations.actions import Cancelled
+from transfers.formats import ImageRefused
 from transfers.places import require_room, room_kept
 
 if TYPE_CHECKING:

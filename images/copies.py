@@ -16,7 +16,6 @@ from core.errors import VmmError
 from core.units import format_bytes
 from drivers.errors import Busy, DriverError, NoSpace, NotFound, Timeout
 from drivers.types import VolumeSpec
-from images import tools
 from images.choices import ImageKind, ImageState
 from images.models import Image, ImageCopy
 from operations.actions import Cancelled
@@ -24,6 +23,7 @@ from operations.choices import OPEN
 from operations.models import Operation
 from storage.reach import check_usable, pool_of, volume_or_none
 from storage.volume_actions import read_volume
+from transfers import tools
 from transfers.flow import Place, SparseFile, pipe, receive, send
 from transfers.places import room_kept, staging_dir
 
@@ -262,10 +262,8 @@ def _copied(ctx: Context, image: Image, source: ImageCopy, place: Place, pool: S
         work = workplace(ctx)
         try:
             whole, other = work / "copy", work / "copy.other"
-            with room_kept(), whole.open("wb") as file:
-                sparse = SparseFile(file)
-                digest = receive(ctx, there, sparse.write, length=length, message=message)
-                sparse.end()
+            with room_kept(), whole.open("wb", buffering=0) as file:
+                digest = receive(ctx, there, SparseFile(file).write, length=length, message=message)
             if original:
                 _compare(image, origin, digest)
             formats = {"source_format": format_in(image, origin), "target_format": format_in(image, pool)}

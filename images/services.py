@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from django.db import IntegrityError, transaction
 
 from accounts import audit, policy
-from core.errors import BadInput, Conflict, Missing, Stale
+from core.errors import BadInput, Conflict, Missing, Stale, VmmError
 from core.fields import check_tags
 from core.filters import uuid_of
 from core.ids import uuid7
@@ -184,6 +184,16 @@ def image_copy(*, image: Image, pool: str, by: Actor) -> Operation:
 def image_delete(*, image: Image, by: Actor, on_conflict: Literal["wait", "fail"] = "wait") -> Operation:
     """Queue its deletion with all copies. Raises InUse naming what stands on it."""
     return engine.submit(DeleteImage, target=image, by=by, on_conflict=on_conflict)
+
+
+def image_may_be_deleted(image: Image, *, by: Actor) -> dict[str, Any]:
+    """`{"allowed": false, "reason": "…"}`, for the button. No query where `used_by` is known."""
+    try:
+        policy.require(by, "image.manage", image)
+        refuse(image.name, image.used_by or [])
+    except VmmError as error:
+        return {"allowed": False, "reason": error.detail, "code": error.code}
+    return {"allowed": True, "reason": ""}
 
 
 def _check_name(name: str) -> str:

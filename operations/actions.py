@@ -97,6 +97,9 @@ class Context(Protocol):
     def progress(self, value: float | None, message: str = "") -> None:
         """Say how far it is (0 to 1, None unknown); written at most twice a second."""
 
+    def free_slot(self) -> None:
+        """From here on it only waits: somebody else may have its slot."""
+
     def cancelled(self) -> bool:
         """Whether somebody asked to cancel it. Long waits ask this often."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db.models import Count, F, Prefetch, Q, Value
-from django.db.models.functions import Coalesce, Lower
+from django.db.models import Count, F, FloatField, Prefetch, Q, Sum, Value
+from django.db.models.functions import Cast, Coalesce, Lower
 
 from accounts.policy import visible
 from core.filters import by_id_or_name, filtered, one_of
@@ -13,7 +14,7 @@ from core.paging import Page, paginate
 from hosts.choices import LinkState
 from hosts.models import Hypervisor
 from storage import uses
-from storage.choices import FULL_RATIO, PoolState
+from storage.choices import FULL_RATIO, HIGH_RATIO, PoolState
 from storage.models import StoragePool, Volume
 
 if TYPE_CHECKING:
@@ -103,6 +104,13 @@ def count_volumes(pools: Sequence[StoragePool]) -> None:
         by_id[pk].volume_count = count
 
 
+def filling(by: Actor, *, limit: int) -> list[StoragePool]:
+    """Pools that are nearly full or fuller, the fullest first. Two queries."""
+    rows = pool_list(by).filter(capacity_bytes__gt=0, available_bytes__lte=F("capacity_bytes") * (1 - HIGH_RATIO))
+    share = Cast(F("available_bytes"), FloatField()) / F("capacity_bytes")
+    return list(with_hypervisors(rows).order_by(share, "pk")[:limit])
+
+
 # -- volumes -----------------------------------------------------------------------------------------------------------
 def volume_list(by: Actor, *, q: str = "", filters: Mapping[str, str] | None = None) -> QuerySet[Volume]:
     """Volumes that `by` may see, filtered, not ordered. Raises BadInput."""
@@ -152,9 +160,19 @@ def look_for_uses(volumes: Sequence[Volume]) -> None:
         volume.uses = found[volume.pk]
 
 
-def orphans(by: Actor, pool: StoragePool) -> QuerySet[Volume]:
-    """Volumes of a pool that no guest, no image and no overlay uses."""
-    return volume_list(by, q="is:orphan").filter(pool=pool.pk)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphans:
+    """Volumes that nobody uses: how many, and how much they hold."""
+
+    count: int
+    allocation_bytes: int
+
+
+def orphans_of(by: Actor, pool: StoragePool) -> Orphans:
+    """Of one pool, by one query: no guest, no image and no overlay uses them."""
+    rows = volume_list(by, q="is:orphan").filter(pool=pool.pk)
+    found = rows.aggregate(count=Count("pk"), held=Sum("allocation_bytes"))
+    return Orphans(count=found["count"], allocation_bytes=found["held"] or 0)
 
 
 # -- filters -----------------------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ def upload_append(request: HttpRequest, upload_id: UUID) -> HttpResponse:
 @router.delete("/uploads/{upload_id}", response={204: None}, operation_id="delete_upload", summary="Give an upload up")
 @access("upload.manage")
 def upload_delete(request: HttpRequest, upload_id: UUID) -> HttpResponse:
-    """With all that has come of it. 409 `in_use` while an operation needs it."""
+    """With all that has come of it. 409 `upload_in_use` while an operation needs it."""
     by = actor_of(request)
     upload = services.upload_get(upload_id, by=by)
     if_match(request, upload.version)

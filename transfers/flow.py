@@ -142,7 +142,7 @@ def pipe(ctx: Context, source: Place, to: Place, *, length: int, message: str) -
 
 
 class SparseFile:
-    """A file that is written forwards, in which zeros take no room. `end` gives it its length."""
+    """A file that is written forwards, in which zeros take no room. Open it without a buffer: others may follow it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -150,13 +150,11 @@ class SparseFile:
     def write(self, piece: bytes) -> None:
         """The next bytes."""
         if piece.count(0) == len(piece):
-            self._file.seek(len(piece), os.SEEK_CUR)
-        else:
-            self._file.write(piece)
-
-    def end(self) -> None:
-        """What was written last may have been zeros."""
-        self._file.truncate()
+            self._file.truncate(self._file.seek(len(piece), os.SEEK_CUR))
+            return
+        view = memoryview(piece)
+        while view:
+            view = view[self._file.write(view) :]
 
 
 class _Hose:

@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from operations.choices import OPEN
 from operations.models import Operation
-from transfers import services
+from transfers import downloads, services
 from transfers.models import Upload
 from transfers.places import staging_dir, uploads_dir
 
@@ -31,7 +31,7 @@ def trim(now: dt.datetime) -> int:
         if services.held_by(upload) is None:
             services.discard(upload)
             gone += 1
-    return gone + _sweep(now) + _clear_workplaces(now)
+    return gone + _sweep(now) + _clear_workplaces(now) + downloads.trim(now)
 
 
 def _clear_workplaces(now: dt.datetime) -> int:

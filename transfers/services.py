@@ -64,7 +64,7 @@ class CutShort(VmmError):
 class InUse(Conflict):
     """An operation uses this upload."""
 
-    code = "in_use"
+    code = "upload_in_use"
 
 
 def upload_create(*, filename: str, size_bytes: int, by: Actor, sha256: str = "") -> Upload:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from django.utils import timezone
@@ -15,9 +14,10 @@ from core.memory import keep
 from drivers.errors import Timeout, Unreachable, Unsupported, WrongState
 from drivers.types import Feature, GuestState
 from events import bell
-from operations.actions import READING, Action, Cancelled, Params, Retry, action
+from operations.actions import Action, Cancelled, Params, Retry, action
 from vms.inventory import vm_gone, vm_observe
 from vms.models import VM
+from vms.readings import GuestReading, reading_key
 
 if TYPE_CHECKING:
     import uuid
@@ -435,28 +435,6 @@ class AutostartVM(GuestAction):
 READING_KEPT_SECONDS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class GuestReading:
-    """A guest that is only looked at: under its own name, so that a look neither waits for a change of the guest nor holds one up.
-
-    Two equal looks at once are one: the second request joins the first one's operation.
-    """
-
-    pk: uuid.UUID
-    name: str
-    vm: VM
-
-    @classmethod
-    def of(cls, vm: VM) -> GuestReading:
-        """A look at `vm`."""
-        return cls(vm.pk, vm.name, vm)
-
-    @property
-    def ref(self) -> str:
-        """`reading/<id>`."""
-        return f"{READING}{self.pk}"
-
-
 class ReadGuest(Action[GuestReading, Params]):
     """What readings share. What was read goes through the cache for a minute; the operation's row keeps its size alone.
 
@@ -494,11 +472,6 @@ class ReadGuest(Action[GuestReading, Params]):
     @abstractmethod
     def read(self, session: Session, vm: VM) -> str | bytes:
         """The one call."""
-
-
-def reading_key(operation_id: uuid.UUID) -> str:
-    """Where the cache holds what an operation read."""
-    return f"reading:{operation_id}"
 
 
 @action

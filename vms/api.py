@@ -58,6 +58,17 @@ class InterfaceOut(Output):
     target: str | None
 
 
+class AddressOut(Output):
+    """An address of a guest, and who says so."""
+
+    address: str
+    prefix: int | None
+    mac: str
+    source: str = Field(
+        description="`agent` (the guest itself), `lease` (DHCP of the hypervisor), `arp` (seen on the wire)."
+    )
+
+
 class AllowedOut(Output):
     """Whether the caller may do it now, and if not, why."""
 
@@ -101,7 +112,8 @@ class VMOut(Output):
     binned_by: str | None
     bin_until: dt.datetime | None = Field(description="Then it goes for good.")
     bin_storage: Literal["keep", "delete"] | None = Field(description="What its disks do then.")
-    addresses: list[Any]
+    addresses: list[AddressOut]
+    address_reasons: dict[str, str] = Field(description="Of a running guest: source → why it names no address.")
     disks: list[DiskOut]
     interfaces: list[InterfaceOut]
     graphics: list[dict[str, Any]]
@@ -264,6 +276,7 @@ def _json(vm: VM, has: Devices, by: Actor) -> dict[str, Any]:
         "bin_until": moment(vm.bin_until),
         "bin_storage": vm.bin_storage or None,
         "addresses": vm.addresses,
+        "address_reasons": vm.address_reasons,
         "disks": has.disks,
         "interfaces": has.interfaces,
         "graphics": vm.graphics,
@@ -459,24 +472,6 @@ def vm_act(
 
 
 # -- what only the hypervisor knows ----------------------------------------------------------------------------------------
-@router.get(
-    "/vms/{vm_id}/xml",
-    response=None,
-    operation_id="get_vm_xml",
-    summary="Its definition",
-    openapi_extra={
-        "responses": {200: {"description": "OK", "content": {"application/xml": {"schema": {"type": "string"}}}}}
-    },
-)
-@access("vm.xml")
-@problems(502, 503, 504)
-def vm_xml(request: HttpRequest, vm_id: UUID) -> HttpResponse:
-    """As the hypervisor has it now, without console passwords."""
-    by = actor_of(request)
-    text = services.vm_definition(vm=services.vm_get(vm_id, by=by), by=by)
-    return HttpResponse(text, content_type="application/xml; charset=utf-8", headers={"Cache-Control": "no-store"})
-
-
 @router.get(
     "/vms/{vm_id}/screenshot",
     response=None,

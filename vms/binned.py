@@ -20,8 +20,8 @@ from events import log as event_log
 from hosts.choices import LinkState
 from operations.choices import OPEN
 from operations.models import Operation
+from vms.bin_facts import OUT_OF_BIN
 from vms.choices import AWAKE
-from vms.inventory import OUT_OF_BIN
 from vms.models import VM
 
 if TYPE_CHECKING:

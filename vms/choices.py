@@ -32,6 +32,14 @@ class BinStorage(models.TextChoices):
     DELETE = "delete", _("Disks are deleted too")
 
 
+class RevisionSource(models.TextChoices):
+    """Who made a guest's definition what it is."""
+
+    FIRST_SIGHT = "first_sight", _("First sight")
+    OURS = "ours", _("Changed here")
+    OUTSIDE = "outside", _("Changed outside")
+
+
 ACTIVE = (State.RUNNING, State.PAUSED, State.SHUTTING_DOWN, State.CRASHED, State.PMSUSPENDED)
 """States in which the hypervisor holds a live guest (crashed: preserved after a panic, or gone; the driver says which)."""
 

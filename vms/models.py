@@ -9,7 +9,7 @@ from core.fields import TagsField
 from core.models import BaseModel
 from drivers.types import GuestRef
 from hosts.choices import VirtualizationTypeChoice
-from vms.choices import BinStorage, Kind, State
+from vms.choices import BinStorage, Kind, RevisionSource, State
 
 PRESENT = models.Q(gone_at__isnull=True, binned_at__isnull=True)
 """Guests that lists and counts are of: on their hypervisor, and not in the bin."""
@@ -49,7 +49,10 @@ class VM(BaseModel):
     boot = models.JSONField(default=dict)
     graphics = models.JSONField(default=list)
     consoles = models.JSONField(default=list)
-    addresses = models.JSONField(default=list)
+    addresses = models.JSONField(
+        default=list, help_text="address, prefix, mac, source; the most trusted source of each"
+    )
+    address_reasons = models.JSONField(default=dict, help_text="source → why it names none")
     xml_digest = models.CharField(max_length=64, blank=True)
 
     title = models.CharField(max_length=255, blank=True)
@@ -152,3 +155,35 @@ class VMNic(models.Model):
 
     def __str__(self) -> str:
         return self.mac
+
+
+class Revision(models.Model):
+    """A definition that a guest had or has, without passwords. Kept from the first change that is made here on, the newest of them.
+
+    `vms.definitions.history` is its only writer.
+    """
+
+    vm = models.ForeignKey("vms.VM", on_delete=models.CASCADE, related_name="revisions")
+    number = models.PositiveIntegerField(help_text="1, 2, 3 … of its guest")
+    xml = models.TextField()
+    digest = models.CharField(max_length=64, help_text="sha256 of the text; the ETag of `GET /vms/{id}/xml`")
+    at = models.DateTimeField(auto_now_add=True)
+    source = models.CharField(max_length=12, choices=RevisionSource.choices)
+    actor = models.CharField(max_length=150, blank=True, help_text="empty: somebody outside")
+    comment = models.CharField(max_length=500, blank=True)
+    operation = models.UUIDField(null=True, blank=True)
+    restored = models.PositiveIntegerField(
+        null=True, blank=True, help_text="the number of the revision that it brought back"
+    )
+    added = models.PositiveIntegerField(default=0, help_text="lines, against the one before")
+    removed = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["vm", "number"], name="revision_unique"),
+            models.CheckConstraint(condition=models.Q(source__in=RevisionSource.values), name="revision_source_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.vm_id} {self.number}"

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import uuid
 from typing import TYPE_CHECKING, Any, Literal
 
 from django.db import transaction
 from django.db.models import F
 from pydantic import ValidationError
 
+import cloudinit
 from accounts import audit, policy
 from accounts.actor import SYSTEM
 from core.errors import BadInput, Missing, Stale, VmmError
 from core.fields import check_tags
+from core.ids import uuid7
 from core.memory import recall
 from core.problems import pointer
 from drivers.errors import Timeout, WrongState
@@ -25,26 +28,32 @@ from operations.choices import OPEN
 from operations.engine import NotCancellable
 from operations.models import Operation
 from operations.problems import Recorded
+from storage.reach import hypervisor_of
 from vms import binned
 from vms.actions import (
     AutostartVM,
-    GuestReading,
     ReadDefinition,
     ReadGuest,
     TakeScreenshot,
-    reading_key,
 )
 from vms.alternatives import with_alternatives
 from vms.choices import BinStorage
+from vms.create import CreateFromXml, CreateParams, CreateVM, DesignVM, Draft, DraftParams, FromXmlParams, NewGuest
+from vms.definitions.actions import RenameVM
+from vms.definitions.head import head
 from vms.models import PRESENT, VM
+from vms.placing import place_for_xml, plan_vm
+from vms.readings import GuestReading, reading_key
 from vms.removal import DeleteParams, DeleteVM, PurgeParams, PurgeVM, RestoreParams, RestoreVM
+from vms.spec import XmlSpec
 
 if TYPE_CHECKING:
     import datetime as dt
-    import uuid
     from collections.abc import Iterable, Mapping, Sequence
 
     from accounts.actor import Actor
+    from vms.plan import Plan
+    from vms.spec import CloudInitIn, VMSpec
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +70,7 @@ ACTIONS = (
     "managed-save",
     "discard-managed-save",
     "autostart",
+    "rename",
     "restore",
 )
 """The actions of `POST /vms/{id}/actions/ACTION`, in the order in which pages show them."""
@@ -220,7 +230,90 @@ def _least_params(action: Action[Any, Any]) -> Params:
     """Parameters that say nothing special, for asking whether an action is possible at all."""
     if isinstance(action, AutostartVM):
         return action.params(enabled=True)
+    if isinstance(action, RenameVM):
+        return action.params(name="x")
     return action.params() if action.params is not NoParams else NoParams()
+
+
+# -- making guests -----------------------------------------------------------------------------------------------------
+def vm_create(*, spec: VMSpec | XmlSpec, by: Actor) -> Operation:
+    """Queue the making of a guest. Its id is the operation's target; `result.vm` says it when it is there.
+
+    Raises:
+        PermissionRefused, BadInput (with a pointer to what cannot be), NoPlace, AlreadyExists, Unreachable, Unsupported, WrongState.
+    """
+    policy.require(by, "vm.create")
+    if isinstance(spec, XmlSpec):
+        return _define(spec, by)
+    check_cloud_init(spec.cloud_init)
+    plan = plan_vm(spec, by=by, vm_id=uuid7())
+    params = CreateParams(
+        hypervisor=plan.placement.hypervisor,
+        start=plan.start,
+        wait_for=plan.wait_for,
+        wait_timeout_seconds=plan.wait_timeout_seconds,
+        plan=plan,
+        cloud_init=None if spec.cloud_init is None else spec.cloud_init.model_dump(mode="json", exclude_none=True),
+    )
+    target = NewGuest(plan.id, plan.name, hypervisor_of(plan.placement.hypervisor))
+    return engine.submit(CreateVM, target=target, by=by, params=params)
+
+
+def _define(spec: XmlSpec, by: Actor) -> Operation:
+    policy.require(by, "vm.xml")
+    found = head(spec.xml)
+    hypervisor = hypervisor_of(uuid.UUID(place_for_xml(spec, by=by).id))
+    params = FromXmlParams(
+        hypervisor=hypervisor.pk,
+        start=spec.start,
+        wait_for=spec.wait_for or ("running" if spec.start else ""),
+        wait_timeout_seconds=spec.wait_timeout_seconds,
+        name=found.name,
+        xml=spec.xml,
+    )
+    return engine.submit(CreateFromXml, target=NewGuest(uuid7(), found.name, hypervisor), by=by, params=params)
+
+
+def vm_draft(*, spec: VMSpec, by: Actor) -> tuple[Plan, Operation]:
+    """What a guest would be, and the operation in which a worker draws its definition (`drafted`). Raises as `vm_create`."""
+    policy.require(by, "vm.create")
+    check_cloud_init(spec.cloud_init)
+    plan = plan_vm(spec, by=by, vm_id=uuid7())
+    return plan, engine.submit(DesignVM, target=Draft(plan.id, plan.name), by=by, params=DraftParams(plan=plan))
+
+
+def drafted(operation: Operation) -> str:
+    """The definition that a worker has drawn. Raises what stood against it, Timeout."""
+    return str(_found(operation, operation.target_name))
+
+
+def cloud_init_reports(user_data: str | None, network_config: str | None) -> dict[str, cloudinit.Report]:
+    """What cloud-init's own schema says of each that is there."""
+    reports = {}
+    if user_data is not None:
+        reports["user_data"] = cloudinit.check_user_data(user_data)
+    if network_config is not None:
+        reports["network_config"] = cloudinit.check_network_config(network_config)
+    return reports
+
+
+def check_cloud_init(asked: CloudInitIn | None) -> None:
+    """Raises BadInput with a line for each thing that cloud-init would not understand."""
+    if asked is None:
+        return
+    reports = cloud_init_reports(asked.user_data, asked.network_config)
+    errors = [
+        {
+            "pointer": f"/cloud_init/{name}",
+            "detail": " ".join(
+                filter(None, (f"line {one.line}:" if one.line else "", one.path and f"{one.path}:", one.detail))
+            ),
+        }
+        for name, report in reports.items()
+        for one in report.errors
+    ]
+    if errors:
+        raise BadInput(f"{errors[0]['pointer'][1:].replace('/', '.')}: {errors[0]['detail']}", errors=errors)
 
 
 PATCHABLE = ("title", "description", "tags", "project", "owner", "protected")
@@ -296,11 +389,15 @@ def vm_screenshot(*, vm: VM, by: Actor) -> bytes:
 def _read(cls: type[ReadGuest], vm: VM, by: Actor) -> Any:
     with with_alternatives(vm, by=by):
         operation = engine.submit(cls, target=GuestReading.of(vm), by=by)
-    operation = engine.wait_ended(operation, timeout_seconds=READING_WAIT_SECONDS)
+    return _found(engine.wait_ended(operation, timeout_seconds=READING_WAIT_SECONDS), vm.hypervisor.host.name)
+
+
+def _found(operation: Operation, who: str) -> Any:
+    """What a reading has read. Raises what stood in its way, Timeout."""
     if not operation.ended:
         with contextlib.suppress(NotCancellable):
             engine.cancel(operation, by=SYSTEM)
-        raise Timeout(f"{vm.hypervisor.host.name} did not answer in time.", host=str(vm.hypervisor.host_id))
+        raise Timeout(f"{who} did not answer in time.")
     if operation.error:
         raise Recorded(operation.error)
     found = recall(reading_key(operation.pk))

@@ -25,8 +25,10 @@ from django.utils.translation.trans_real import DjangoTranslation
 from django.views.i18n import JSONCatalog
 
 from core.units import format_bytes
+from drivers.storage import POOL_TYPES
 from hosts.choices import LinkState, TechniqueChoice, VirtualizationTypeChoice
 from operations.choices import State as OperationState
+from storage.choices import PoolState
 from vms.choices import State as GuestState
 
 if TYPE_CHECKING:
@@ -54,8 +56,10 @@ STATE_LABELS: dict[str, _StrPromise] = {
     **dict(LinkState.choices),
     **{op_class(value): label for value, label in OperationState.choices},
     "not_tried": _l("Not tried"),
+    **dict(PoolState.choices),
+    "active": _l("Active"),
 }
-TURNING = frozenset({"shutting_down", "connecting", "op-running"})
+TURNING = frozenset({"shutting_down", "connecting", "op-running", "building"})
 
 DRIVER_LABELS = {
     "qemu": "QEMU",
@@ -125,6 +129,39 @@ def technique_label(value: str) -> str:
 def driver_label(value: str) -> str:
     """`qemu` → "QEMU"."""
     return DRIVER_LABELS.get(value, value)
+
+
+@register.filter
+def os_word(value: str) -> str:
+    """Libosinfo's identifier, short: `http://debian.org/debian/12` → "Debian 12"; a dash where nobody knows."""
+    words = " ".join(value.rstrip("/").split("/")[-2:]) if "://" in value else value
+    return words[:1].upper() + words[1:] if words else NOT_KNOWN
+
+
+@register.filter
+def pool_type_label(value: str) -> str:
+    """`dir` → "Directory"; a type that we make no pools of is shown as it is."""
+    known = POOL_TYPES.get(value)
+    return _(known.label) if known else value
+
+
+NETWORK_MODES = {
+    "nat": _l("NAT"),
+    "route": _l("Routed"),
+    "open": _l("Routed, no firewall"),
+    "isolated": _l("Isolated"),
+    "bridge": _l("Bridge"),
+    "private": _l("Private"),
+    "vepa": _l("VEPA"),
+    "passthrough": _l("Passthrough"),
+    "hostdev": _l("Devices of the host"),
+}
+
+
+@register.filter
+def network_mode_label(value: str) -> str:
+    """`route` → "Routed"."""
+    return str(NETWORK_MODES.get(value, value))
 
 
 @register.filter

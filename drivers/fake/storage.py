@@ -44,6 +44,11 @@ class _Volume:
     holders: int = 0
 
     @property
+    def end(self) -> int:
+        """How many bytes a download gives."""
+        return max(len(self.content), self.spec.capacity_bytes if self.spec.format == "raw" else 0)
+
+    @property
     def allocated(self) -> int:
         return max(len(self.content), self.spec.allocation_bytes)
 
@@ -327,7 +332,7 @@ class FakeStorage:
         with self._lock:
             volume = self._idle(self._running(pool), name)
             volume.holders += 1
-            end = max(len(volume.content), volume.spec.capacity_bytes if volume.spec.format == "raw" else 0)
+            end = volume.end
         try:
             for start, size in _pieces(offset, min(end, offset + length) if length else end):
                 alive()
@@ -393,6 +398,7 @@ class FakeStorage:
             allocation_bytes=volume.allocated,
             backing=volume.backing_path,
             backing_format=volume.backing_format,
+            physical_bytes=volume.end,
         )
 
     @staticmethod

@@ -70,8 +70,8 @@ class DefinitionFacet:
     def check_definition(self, xml: str, *, ref: GuestRef | None = None) -> Sequence[Finding]:
         """By our parser and this machine's schema; what passes is shown to the host, where it can judge without defining."""
         self._require(Feature.DEFINE)
-        identity = check.Identity(name=ref.name, uuid=ref.uuid) if ref else None
         with translate():
+            identity = check.Identity(name=self._domain(ref).name(), uuid=ref.uuid) if ref else None
             # What an older libvirt here does not know, a newer one there may.
             knows = self._connection.getLibVersion() <= libvirt.getVersion()
         found = check.check(xml, identity=identity, schema_decides=knows)

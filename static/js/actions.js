@@ -94,6 +94,18 @@ onEvent((event) => {
   ended({ id: event.object.id });
 });
 
+/**
+ * An operation that this page asked for: said now, and once more when it fails.
+ * @param {any} operation
+ * @param {string} title
+ */
+export function track(operation, title) {
+  const shown = toast(title, { detail: operation.message || t("Sent"), href: `/operations/${operation.id}` });
+  mine.set(operation.id, { title, guest: { id: "", name: "" }, close: shown.close });
+  if (["succeeded", "failed", "cancelled"].includes(operation.state)) ended(operation);
+  else follow(operation.id);
+}
+
 /** @param {string} id @param {boolean} on */
 function busy(id, on) {
   for (const element of $$(`[data-vm="${id}"][data-action], #vm-${id}`)) {

@@ -23,8 +23,8 @@ from storage.inventory import pool_observe
 from storage.models import StoragePool, Volume
 from storage.reach import pool_of
 from tests.factories import HypervisorFactory
-from tests.images import files
 from tests.images.test_import import dies_once
+from tests.transfers import files
 from tests.web.test_edge import check_problem
 
 if TYPE_CHECKING:

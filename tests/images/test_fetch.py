@@ -15,9 +15,9 @@ from images import fetch
 from images.fetch import AddressRefused, Fetch, FetchFailed, check_url
 from images.models import Image
 from operations.actions import Cancelled
-from tests.images import files
-from tests.images.test_formats import Quiet
+from tests.transfers import files
 from tests.transfers.conftest import sha256
+from tests.transfers.files import Quiet
 from tests.web.test_edge import check_problem
 from transfers.staged import DigestMismatch
 

@@ -13,15 +13,15 @@ from django.utils import timezone
 
 from core.units import MIB
 from drivers.errors import NoSpace, Unreachable
-from images import actions, copies, tools
+from images import actions, copies
 from images.inventory import images_lost
 from images.models import Image, ImageCopy
 from operations.models import Operation
 from storage.models import Volume
-from tests.images import files
+from tests.transfers import files
 from tests.transfers.conftest import sha256
 from tests.web.test_edge import check_problem
-from transfers import flow, retention
+from transfers import flow, retention, tools
 from transfers.models import Upload
 from transfers.places import staging_dir
 

@@ -10,7 +10,7 @@ from accounts.actor import SYSTEM
 from images.models import Image, ImageCopy
 from storage import uses
 from storage.models import StoragePool, Volume
-from storage.selectors import orphans, volume_list, volume_page
+from storage.selectors import Orphans, orphans_of, volume_list, volume_page
 from tests.factories import HypervisorFactory, PoolFactory, VMFactory, VolumeFactory
 from vms.models import VM, VMDisk
 
@@ -85,7 +85,8 @@ def test_orphans_are_what_nobody_uses(pool: StoragePool) -> None:
     guest(pool, "named", by_name=True)
     guest(pool, overlay.path)
     ImageCopy.objects.create(image=Image.objects.create(name="i"), pool=pool, volume=image.name)
-    assert list(orphans(SYSTEM, pool)) == [orphan]
+    assert list(volume_list(SYSTEM, q="is:orphan")) == [orphan]
+    assert orphans_of(SYSTEM, pool) == Orphans(count=1, allocation_bytes=orphan.allocation_bytes)
     assert set(volume_list(SYSTEM, q="is:used")) == {disk, named, base, overlay, image}
     assert set(volume_list(SYSTEM, q="-is:orphan is:overlay")) == {overlay}
 

@@ -211,7 +211,7 @@ def test_what_an_operation_needs_stays(sender: Sender, state: str, kept: bool) -
     needed_by(upload, state)
     Upload.objects.update(expires_at=timezone.now() - dt.timedelta(seconds=1))
     if kept:
-        check_problem(sender.api.delete(f"/uploads/{upload}"), 409, "in_use")
+        check_problem(sender.api.delete(f"/uploads/{upload}"), 409, "upload_in_use")
     retention.trim(timezone.now())
     assert Upload.objects.exists() == kept
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import VmmError
 from core.units import GIB, MIB
-from images.formats import Found, ImageRefused, check_size
 from operations.actions import Cancelled
+from transfers.formats import Found, ImageRefused, check_size
 from transfers.places import StagingFull, require_room
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 Own eyes first: an image is refused here before any tool opens it when it names other files (a backing file, an external data
 file, extents elsewhere): a tool of the host would open those with the host's rights, and their content would be in somebody's
-guest. `images.tools.examine` looks a second time, with qemu-img, at what passes.
+guest. `transfers.tools.examine` looks a second time, with qemu-img, at what passes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from core.errors import VmmError
 from core.units import KIB, MIB, format_bytes
-from images.choices import ImageKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,11 +42,12 @@ class Found:
 
     Attributes:
         format: qemu-img's word, or `ova`.
+        kind: `disk` or `iso`.
         virtual_bytes: How large its disk is; 0 where only qemu-img can tell.
     """
 
     format: str
-    kind: ImageKind = ImageKind.DISK
+    kind: str = "disk"
     virtual_bytes: int = 0
 
 
@@ -75,6 +75,20 @@ def look(path: Path, *, most_bytes: int) -> Found:
             )
     check_size(found.virtual_bytes, most_bytes)
     return found
+
+
+def refuse_leading(path: Path) -> None:
+    """Refuse content that leads elsewhere, for what may else be anything: a volume that is written over.
+
+    A host looks at what lies in its pools, and believes it: a volume that says that its backing file is /etc/shadow shows that to
+    the guest that gets it. Raises ImageRefused.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        for magic, offset, reader in _LEADING:
+            if head[offset : offset + len(magic)] == magic:
+                reader(_Source(file, head, size))
 
 
 def check_size(virtual_bytes: int, most_bytes: int) -> None:
@@ -137,7 +151,7 @@ _PARENT_ID = re.compile(rb"^\s*parentCID\s*=\s*([0-9a-f]+)", re.MULTILINE | re.I
 def _vmdk(source: _Source) -> Found:
     capacity, offset, length = source.at(12, "<Q"), source.at(28, "<Q") * SECTOR, source.at(36, "<Q") * SECTOR
     if not capacity:
-        raise ImageRefused("It is a VMDK that only names other files. Export the guest as OVA instead.")
+        raise ImageRefused(_NAMES_OTHERS)
     if length:
         if length > _DESCRIPTOR_MAX or offset + length > source.size:
             raise _cut_off()
@@ -170,7 +184,7 @@ def _vhdx(_source: _Source) -> Found:
 
 
 def _iso(source: _Source) -> Found:
-    return Found(format="raw", kind=ImageKind.ISO, virtual_bytes=_some(source.size))
+    return Found(format="raw", kind="iso", virtual_bytes=_some(source.size))
 
 
 def _raw(source: _Source) -> Found:
@@ -197,19 +211,23 @@ def _refuse(sentence: str) -> Callable[[_Source], Found]:
 _PACKED: Final = "It is packed (%s). Unpack it, and send or fetch what is in it."
 _OTHER: Final = "It is a disk of %s, which is not taken. Convert it first: qemu-img convert -O qcow2."
 
-_READERS: Final[tuple[tuple[bytes, int, Callable[[_Source], Found]], ...]] = (
+_NAMES_OTHERS: Final = "It is a VMDK that only names other files. Export the guest as OVA instead."
+_Mark = tuple[bytes, int, "Callable[[_Source], Found]"]
+
+_LEADING: Final[tuple[_Mark, ...]] = (
     (b"QFI\xfb", 0, _qcow2),
     (b"KDMV", 0, _vmdk),
     (b"\x7f\x10\xda\xbe", 64, _vdi),
-    (b"vhdxfile", 0, _vhdx),
-    (
-        b"# Disk DescriptorFile",
-        0,
-        _refuse("It is a VMDK that only names other files. Export the guest as OVA instead."),
-    ),
+    (b"# Disk DescriptorFile", 0, _refuse(_NAMES_OTHERS)),
     (b"COWD", 0, _refuse(_OTHER % "an old ESX")),
-    (b"conectix", 0, _refuse(_OTHER % "Virtual PC (VHD)")),
+    (b"OOOM", 0, _refuse(_OTHER % "User Mode Linux")),
     (b"QED\0", 0, _refuse(_OTHER % "QED")),
+)
+"""Formats that can name other files."""
+_READERS: Final[tuple[_Mark, ...]] = (
+    *_LEADING,
+    (b"vhdxfile", 0, _vhdx),
+    (b"conectix", 0, _refuse(_OTHER % "Virtual PC (VHD)")),
     (b"WithoutFreeSpace", 0, _refuse(_OTHER % "Parallels")),
     (b"WithouFreSpacExt", 0, _refuse(_OTHER % "Parallels")),
     (b"Bochs Virtual HD Image", 0, _refuse(_OTHER % "Bochs")),

@@ -96,3 +96,20 @@ def ova(
         for info in more or ():
             tar.addfile(info)
     return path
+
+
+class Quiet:
+    """A context that nobody cancels, or somebody did."""
+
+    def __init__(self, *, cancelled: bool = False) -> None:
+        self.said: list[float | None] = []
+        self._cancelled = cancelled
+
+    def progress(self, value: float | None, message: str = "") -> None:
+        self.said.append(value)
+
+    def log(self, text: str) -> None:
+        pass
+
+    def cancelled(self) -> bool:
+        return self._cancelled
