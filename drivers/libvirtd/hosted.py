@@ -18,6 +18,7 @@ from drivers.libvirtd.kinds import (
     NO_RENAME,
     NO_SNAPSHOTS,
     UNMADE,
+    UNTRIED_HOLDINGS,
     libvirt_ways,
 )
 from drivers.libvirtd.session_host import dotted
@@ -151,6 +152,7 @@ class VirtualBoxDriver(ChildDriver):
         **UNMADE,
         Feature.RENAME: NO_RENAME,
         **NO_SNAPSHOTS,
+        **UNTRIED_HOLDINGS,
         Feature.EVENTS: no_news(label),
         Feature.RESET: "libvirt has no reset button for VirtualBox; force the guest off and start it.",
         Feature.DISCARD_MANAGED_SAVE: "libvirt cannot discard what VirtualBox saved.",

@@ -69,11 +69,11 @@ POWER = frozenset(
 MAKING = frozenset({Feature.CREATE, Feature.ADDRESSES})
 SAVING = frozenset({Feature.MANAGED_SAVE, Feature.DISCARD_MANAGED_SAVE})
 SNAPSHOTS = frozenset({Feature.SNAPSHOTS_DISK, Feature.SNAPSHOTS_MEMORY})
+HOLDINGS = frozenset({Feature.STORAGE_POOLS, Feature.NETWORKS})
+"""What the same libvirtd has beside each of its hypervisors, once for all of them; the probe asks whether it is there."""
 
 LATER: dict[Feature, str] = {
     Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
-    Feature.STORAGE_POOLS: "This version does not manage storage pools yet.",
-    Feature.NETWORKS: "This version does not manage networks yet.",
     Feature.HOTPLUG_DISK: "This version does not plug disks in yet.",
 }
 UNMADE: dict[Feature, str] = {
@@ -88,6 +88,10 @@ NO_SNAPSHOTS: dict[Feature, str] = {
     Feature.SNAPSHOTS_DISK: _LATER_SNAPSHOTS,
     Feature.SNAPSHOTS_MEMORY: _LATER_SNAPSHOTS,
     Feature.SNAPSHOTS_LIVE: _LATER_SNAPSHOTS,
+}
+UNTRIED_HOLDINGS: dict[Feature, str] = {
+    Feature.STORAGE_POOLS: "libvirt's storage was never tried beside this kind of hypervisor.",
+    Feature.NETWORKS: "libvirt's networks were never tried beside this kind of hypervisor.",
 }
 
 _ABSENT = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
@@ -194,7 +198,7 @@ class LibvirtDriver(Driver):
             raise
 
     def dial(self, endpoint: Endpoint) -> libvirt.virConnect:
-        """One more connection, for a console of its own, within `DIAL_SECONDS`.
+        """One more connection, for a console or a transfer of its own, within `DIAL_SECONDS`.
 
         Raises:
             Timeout: The host did not answer in time; an open that succeeds late is closed again.
@@ -214,12 +218,12 @@ class LibvirtDriver(Driver):
             else:
                 found.put(connection)
 
-        threading.Thread(target=work, name="console-dial", daemon=True).start()
+        threading.Thread(target=work, name="dial", daemon=True).start()
         try:
             answer = found.get(timeout=DIAL_SECONDS)
         except queue.Empty:
             late.set()
-            message = f"The host did not open a console within {DIAL_SECONDS:.0f} s."
+            message = f"The host did not open another connection within {DIAL_SECONDS:.0f} s."
             raise Timeout(message) from None
         if isinstance(answer, BaseException):
             raise answer
@@ -261,6 +265,7 @@ class QemuDriver(LibvirtDriver):
     schemes = ("qemu",)
     features = (
         POWER
+        | HOLDINGS
         | SAVING
         | MAKING
         | SNAPSHOTS
@@ -313,7 +318,7 @@ class LxcDriver(LibvirtDriver):
     label = "LXC"
     product = "Linux"
     schemes = ("lxc",)
-    features = POWER | MAKING | {Feature.CONSOLE_SERIAL}
+    features = POWER | HOLDINGS | MAKING | {Feature.CONSOLE_SERIAL}
     reasons = {
         **LATER,
         Feature.RENAME: NO_RENAME,
@@ -369,7 +374,7 @@ class TestDriver(LibvirtDriver):
     product = "Test"
     schemes = ("test",)
     transports = ("",)
-    features = POWER | SAVING | MAKING | SNAPSHOTS | {Feature.RENAME, Feature.RESET, Feature.SCREENSHOT}
+    features = POWER | HOLDINGS | SAVING | MAKING | SNAPSHOTS | {Feature.RENAME, Feature.RESET, Feature.SCREENSHOT}
     reasons = {
         **LATER,
         Feature.SNAPSHOTS_LIVE: "A simulated guest that runs is kept with its memory only: shut it down first.",

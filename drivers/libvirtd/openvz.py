@@ -16,6 +16,7 @@ from drivers.libvirtd.kinds import (
     POWER,
     SAVING,
     UNMADE,
+    UNTRIED_HOLDINGS,
     LibvirtDriver,
     libvirt_ways,
 )
@@ -121,6 +122,7 @@ class VirtuozzoDriver(LibvirtDriver):
         **UNMADE,
         Feature.RENAME: NO_RENAME,
         **NO_SNAPSHOTS,
+        **UNTRIED_HOLDINGS,
         Feature.CONSOLE_SERIAL: "Never tried on a Virtuozzo node; use prlctl console on the node.",
         Feature.CONSOLE_SHELL: "libvirt opens no shells; use prlctl enter on the node.",
         Feature.CONSOLE_VNC: "Never tried on a Virtuozzo node.",

@@ -9,6 +9,7 @@ from drivers.libvirtd.kinds import (
     NO_SNAPSHOTS,
     POWER,
     UNMADE,
+    UNTRIED_HOLDINGS,
     LibvirtDriver,
     libvirt_ways,
 )
@@ -34,6 +35,7 @@ class BhyveDriver(LibvirtDriver):
         **UNMADE,
         Feature.RENAME: NO_RENAME,
         **NO_SNAPSHOTS,
+        **UNTRIED_HOLDINGS,
         Feature.SUSPEND: "libvirt cannot pause a guest of bhyve.",
         Feature.RESUME: "libvirt cannot pause a guest of bhyve, so there is nothing to resume.",
         Feature.RESET: "libvirt has no reset button for bhyve.",
@@ -65,6 +67,7 @@ class CloudHypervisorDriver(LibvirtDriver):
         **UNMADE,
         Feature.RENAME: NO_RENAME,
         **NO_SNAPSHOTS,
+        **UNTRIED_HOLDINGS,
         Feature.AUTOSTART: _UNTRIED,
         Feature.EVENTS: _UNTRIED,
         Feature.RESET: "libvirt has no reset button for Cloud Hypervisor.",

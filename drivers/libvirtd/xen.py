@@ -11,10 +11,24 @@ import libvirt
 
 from drivers.errors import WrongState
 from drivers.libvirtd.design import xen
-from drivers.libvirtd.errors import translate
-from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, MAKING, NO_RENAME, POWER, SAVING, LibvirtDriver, libvirt_ways
-from drivers.libvirtd.session import LibvirtSession, gone_is_nothing
+from drivers.libvirtd.errors import (
+    gone_is_nothing,
+    translate,
+)
+from drivers.libvirtd.guests import (
+    Profile,
+)
+from drivers.libvirtd.kinds import (
+    HOLDINGS,
+    LATER,
+    MAKING,
+    NO_RENAME,
+    POWER,
+    SAVING,
+    LibvirtDriver,
+    libvirt_ways,
+)
+from drivers.libvirtd.session import LibvirtSession
 from drivers.libvirtd.stats import NANOSECONDS
 from drivers.types import Feature, GuestState, Proof, Technique, VirtualizationType
 
@@ -95,7 +109,7 @@ class XenDriver(LibvirtDriver):
     label = "Xen"
     product = "Xen"
     schemes = ("xen",)
-    features = POWER | SAVING | MAKING | {Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
+    features = POWER | HOLDINGS | SAVING | MAKING | {Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
     reasons = {
         **LATER,
         Feature.RENAME: NO_RENAME,

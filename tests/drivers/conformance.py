@@ -38,6 +38,7 @@ from drivers.types import (
 )
 from tests import scorecard
 from tests.drivers.conformance_snapshots import SnapshotConformance
+from tests.drivers.holdings import HoldingsConformance
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ VERBS: dict[Feature, Callable[[Session, GuestRef], object]] = {
 }
 ASKS_NO_GUEST = frozenset({Feature.DEFINE, Feature.EVENTS, Feature.CREATE})
 """Verbs that a guest which is not there does not stop."""
+"""Verbs of guests; those of storage and networks stand in `holdings.EVERY_VERB`."""
 NEEDS_RUNNING = (
     Feature.SHUTDOWN,
     Feature.REBOOT,
@@ -106,6 +108,11 @@ class Lab:
         console_is_shared: Every console is a shell of its own: nobody has to be thrown out of it.
         spec: The spec of a guest that could be started, and for `remove_made` to take away; None where none is made.
         addressed: A guest that runs and will have an address; None where it cannot be had here.
+        pool_target: Name of a pool to be made → an absolute path that may be a directory on the host.
+        has_bytes: Whether volumes hold what is written into them.
+        makes_qcow2: Whether the host can make qcow2 volumes.
+        network: Name of a network that is there, and has given no address out.
+        has_leases: Whether networks tell what they gave out.
     """
 
     driver: Driver
@@ -124,6 +131,11 @@ class Lab:
     console_is_shared: bool = False
     spec: Callable[[], GuestSpec] | None = None
     addressed: Callable[[], GuestRef] | None = None
+    pool_target: Callable[[str], str] = "/srv/{}".format
+    has_bytes: bool = True
+    makes_qcow2: bool = True
+    network: str = "default"
+    has_leases: bool = True
 
     def has(self, feature: Feature) -> bool:
         return feature in self.driver.features
@@ -192,7 +204,7 @@ def ask(console: Console, question: bytes, answer: bytes, seconds: float = 60.0)
         patience = min(2.0, patience * 2)
 
 
-class Conformance(SnapshotConformance):
+class Conformance(SnapshotConformance, HoldingsConformance):
     """Derive, and give a `lab` fixture."""
 
     # -- what is declared -----------------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ def lab(place: FakeWorld, session):
         return ref
 
     numbers = itertools.count()
+    place.networks.add()
     return Lab(
         driver=registry.get("fake"),
         endpoint=place.endpoint,

@@ -85,7 +85,7 @@ def lxc_spec(made_guest):
 
 
 @pytest.fixture
-def qemu(request, qemu_guest, qemu_spec):
+def qemu(request, qemu_guest, qemu_spec, pool_home, lab_network):
     require_libvirtd(local.QEMU_URI)
     driver = registry.get("qemu")
     endpoint = Endpoint(driver="qemu", uri=local.QEMU_URI)
@@ -111,12 +111,14 @@ def qemu(request, qemu_guest, qemu_spec):
         spec=qemu_spec,
         addressed=addressed,
         make_kept=lambda: ref_of(qemu_guest(kind="qcow2")),
+        pool_target=lambda name: str(pool_home / name),
+        network=lab_network,
     )
     session.close()
 
 
 @pytest.fixture
-def lxc(request, lxc_guest, lxc_spec):
+def lxc(request, lxc_guest, lxc_spec, pool_home, lab_network):
     require_libvirtd(local.LXC_URI)
     driver = registry.get("lxc")
     endpoint = Endpoint(driver="lxc", uri=local.LXC_URI)
@@ -145,6 +147,8 @@ def lxc(request, lxc_guest, lxc_spec):
         boot_seconds=20,
         spec=lxc_spec,
         addressed=addressed,
+        pool_target=lambda name: str(pool_home / name),
+        network=lab_network,
     )
     session.close()
 

@@ -22,8 +22,10 @@ from tests.drivers.conformance import Conformance, Lab
 from tests.waiting import wait_until
 
 NODE = """<node><domain type='test'><name>first</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
-<os><type arch='x86_64'>hvm</type></os></domain><network><name>default</name><ip address='192.168.122.1' netmask='255.255.255.0'>
-<dhcp><range start='192.168.122.2' end='192.168.122.254'/></dhcp></ip></network></node>"""
+<os><type arch='x86_64'>hvm</type></os></domain>
+<network><name>default</name><forward mode='nat'/><bridge name='virbr0'/>
+<ip address='192.168.122.1' netmask='255.255.255.0'><dhcp><range start='192.168.122.2' end='192.168.122.254'/></dhcp></ip></network>
+</node>"""
 
 
 def guest_xml(name: str) -> str:
@@ -69,6 +71,8 @@ def lab(endpoint):
             interfaces=(NicSpec(network="default"),),
         ),
         addressed=addressed,
+        has_bytes=False,
+        has_leases=False,
     )
     session.close()
 

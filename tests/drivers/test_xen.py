@@ -28,6 +28,7 @@ from drivers.types import (
 from tests import scorecard
 from tests.drivers import servers
 from tests.drivers.conformance import ASKS_NO_GUEST, VERBS, Conformance, Lab, News, ask, read_until
+from tests.labs import local
 from tests.labs.local import unique_name
 from tests.waiting import wait_until
 
@@ -59,6 +60,12 @@ def make(xen_host, xen_guests, session):
     return make
 
 
+@pytest.fixture(scope="module")
+def network(xen_host):
+    with local.network(xen_host.uri()) as name:
+        yield name
+
+
 @pytest.fixture
 def spec(xen_guests):
     """Specs of guests with dom0's guest kernel: `spec(machine="xenpv")`; PVH by itself."""
@@ -81,7 +88,7 @@ def spec(xen_guests):
 
 
 @pytest.fixture
-def xen(xen_host, session, make, spec) -> Lab:
+def xen(xen_host, session, make, spec, network) -> Lab:
     return Lab(
         driver=registry.get("xen"),
         endpoint=session.endpoint,
@@ -91,6 +98,9 @@ def xen(xen_host, session, make, spec) -> Lab:
         make_screen=lambda: make("pv", "--vnc", str(xen_host.vnc_port)),
         while_rebooting=frozenset({GuestState.RUNNING, GuestState.SHUTTING_DOWN}),
         spec=spec,
+        pool_target="/var/lib/libvirt/images/{}".format,
+        makes_qcow2=False,  # its dom0 has no qemu-img
+        network=network,
     )
 
 
