@@ -127,8 +127,7 @@ def _words(event: Event) -> tuple[str, str]:
         state = str(data.get("state", ""))
         return ("op-running" if state == "running" else state), str(_OPERATION_STATES.get(state, state))
     if event.type in _CHANGED:
-        names = ", ".join(dict.fromkeys(map(_word, sorted(data.get("changed") or ()))))
-        return "off", _("changed: %(what)s") % {"what": names} if names else _("changed")
+        return "off", _changed(data.get("changed") or {})
     if event.type in _PLAIN or event.type == "vm.definition_changed":
         css, text = _PLAIN.get(event.type) or _redefined(data)
         return css, str(text) % {"name": str(data.get("snapshot", ""))}
@@ -143,6 +142,13 @@ def _redefined(data: dict[str, Any]) -> tuple[str, str]:
     outside = data.get("source") == "outside"
     said = _("definition changed outside") if outside else _("definition changed")
     return ("warn" if outside else "off"), f"{said}, +{data.get('added', 0)} -{data.get('removed', 0)}"
+
+
+def _changed(what: dict[str, Any]) -> str:
+    if "binned_at" in what:
+        return _("moved to the bin") if what["binned_at"] else _("taken out of the bin")
+    names = ", ".join(dict.fromkeys(map(_word, sorted(what))))
+    return _("changed: %(what)s") % {"what": names} if names else _("changed")
 
 
 def _by(event: Event) -> str:

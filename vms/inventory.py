@@ -32,6 +32,7 @@ from events import log as event_log
 from hosts.models import Hypervisor
 from operations.models import Operation
 from vms.addresses import flattened, reasons
+from vms.bin_facts import OUT_OF_BIN, heed_bin
 from vms.choices import ACTIVE, State
 from vms.definitions.drift import definitions_changed
 from vms.models import VM, Snapshot, VMDisk, VMNic
@@ -287,6 +288,8 @@ def _changes(row: VM, seen: _Seen) -> dict[str, Any]:
     started_at = _started_at(row, seen)
     if started_at != row.started_at:
         changes["started_at"] = started_at
+    if row.bin_name or row.binned_at:
+        heed_bin(row, seen.facts, changes)
     if seen.facts["state"] not in _ADDRESSED:
         # Whoever has them next may be another.
         changes |= {name: empty for name, empty in (("addresses", []), ("address_reasons", {})) if getattr(row, name)}
@@ -403,6 +406,8 @@ def _news(row: VM, seen: _Seen, changes: dict[str, Any]) -> list[tuple[str, dict
         reason = shown.pop("state_reason", row.state_reason)
         news.append(("vm.state_changed", {"from": row.state, "to": shown.pop("state"), "reason": reason}))
         shown.pop("started_at", None)  # the event's own time says it
+    for name in OUT_OF_BIN.keys() - {"binned_at"}:
+        shown.pop(name, None)
     digest = shown.pop("xml_digest", None)
     if digest is not None:
         if digest[:32] != row.xml_digest[:32]:
@@ -554,7 +559,7 @@ def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cau
         Snapshot.objects.filter(vm__in=rows).delete()
         news: list[tuple[VM, str, dict[str, Any]]] = []
         for row in rows:
-            values: dict[str, Any] = {"gone_at": at, "observed_at": at, "started_at": None}
+            values: dict[str, Any] = {"gone_at": at, "observed_at": at, "started_at": None, **OUT_OF_BIN}
             values |= {"addresses": [], "address_reasons": {}, "snapshots_read_at": None}
             if row.state in ACTIVE:
                 # A transient guest that stopped, or one that was moved away: here it runs no longer.

@@ -209,5 +209,6 @@ def vm_buttons(vm: VM, *, by: Actor) -> dict[str, Any]:
         "console": console,
         "autostart": actions["autostart"],
         "delete": actions["delete"],
+        "restore": actions["restore"],
         "primary": "console" if vm.state == State.RUNNING and console["allowed"] else main[0]["name"],
     }

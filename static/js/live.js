@@ -247,6 +247,8 @@ function patchVm(event) {
     if (!row) announceNew("vms", id);
     return;
   }
+  const had = event.data?.changed ?? {};
+  if ("binned_at" in had && had.binned_at === null && !row) announceNew("vms", id); // out of the bin
   const version = Number(event.data?.version ?? 0);
   const to = event.type === "vm.state_changed" ? event.data?.to : "";
   for (const element of [row, ...$$(`[data-object="vm/${id}"][data-version]`).filter((e) => e !== row)]) {

@@ -43,7 +43,7 @@ const VIEWS = [
 /** Words of people → action. The first is shown. */
 const VERBS = [
   ...Object.entries(ACTIONS)
-    .filter(([name]) => name !== "autostart")
+    .filter(([name]) => !["autostart", "delete", "restore"].includes(name))
     .map(([name, action]) => ({
       name,
       label: action.label,
