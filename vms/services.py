@@ -40,6 +40,7 @@ from vms.alternatives import with_alternatives
 from vms.create import CreateFromXml, CreateParams, CreateVM, DesignVM, Draft, DraftParams, FromXmlParams, NewGuest
 from vms.definitions.actions import RenameVM
 from vms.definitions.head import head
+from vms.describe import KEPT, describe
 from vms.models import VM
 from vms.placing import place_for_xml, plan_vm
 from vms.readings import GuestReading, reading_key
@@ -299,6 +300,8 @@ def vm_update(*, vm: VM, by: Actor, changes: Mapping[str, Any], if_version: int 
             ]
         )
         audit.record(by, "vm_changed", object=vm.ref, object_name=vm.name, changed=sorted(changed))
+        if changed.keys() & KEPT:
+            describe(vm, by=by)
     return vm
 
 
