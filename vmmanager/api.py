@@ -36,6 +36,7 @@ from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.create_api import router as vms_router
 from vms.definitions.api import router as definitions_router
 from vms.services import ACTIONS
+from vms.snapshots.api import router as snapshots_router
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +181,7 @@ FEATURES = (
     "vms.create",
     "vms.create.dry_run",
     "vms.screenshot",
+    "vms.snapshots",
     "vms.xml",
 )
 """Words that a client may test for. One is added with what it names, and never taken away."""
@@ -199,6 +201,7 @@ for _router in (
     drivers_router,
     vms_router,
     definitions_router,
+    snapshots_router,
     consoles_router,
     operations_router,
     live_router,

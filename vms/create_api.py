@@ -18,6 +18,8 @@ from vms import services
 from vms.api import router  # a path has all its methods in one router
 from vms.spec import DOCUMENT_MAX, NewVM, XmlSpec
 
+__all__ = ["router"]  # whoever mounts it wants these too
+
 
 class PlacementOut(Output):
     """Where a guest would be, and why there."""

@@ -32,9 +32,10 @@ from events import log as event_log
 from hosts.models import Hypervisor
 from operations.models import Operation
 from vms.addresses import flattened, reasons
+from vms.bin_facts import OUT_OF_BIN, heed_bin
 from vms.choices import ACTIVE, State
 from vms.definitions.drift import definitions_changed
-from vms.models import VM, VMDisk, VMNic
+from vms.models import VM, Snapshot, VMDisk, VMNic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -287,6 +288,8 @@ def _changes(row: VM, seen: _Seen) -> dict[str, Any]:
     started_at = _started_at(row, seen)
     if started_at != row.started_at:
         changes["started_at"] = started_at
+    if row.bin_name or row.binned_at:
+        heed_bin(row, seen.facts, changes)
     if seen.facts["state"] not in _ADDRESSED:
         # Whoever has them next may be another.
         changes |= {name: empty for name, empty in (("addresses", []), ("address_reasons", {})) if getattr(row, name)}
@@ -363,7 +366,7 @@ def _write(hypervisor_id: uuids.UUID, batch: list[_Seen]) -> _Work:
     if fresh:
         _create(hypervisor_id, fresh, work)
     _rebuild_children(work.children)
-    _announce(work.news)
+    announce(work.news)
     if work.redefined:
         definitions_changed(work.redefined)
     return work
@@ -403,6 +406,8 @@ def _news(row: VM, seen: _Seen, changes: dict[str, Any]) -> list[tuple[str, dict
         reason = shown.pop("state_reason", row.state_reason)
         news.append(("vm.state_changed", {"from": row.state, "to": shown.pop("state"), "reason": reason}))
         shown.pop("started_at", None)  # the event's own time says it
+    for name in OUT_OF_BIN.keys() - {"binned_at"}:
+        shown.pop(name, None)
     digest = shown.pop("xml_digest", None)
     if digest is not None:
         if digest[:32] != row.xml_digest[:32]:
@@ -539,7 +544,7 @@ def _write_addresses(hypervisor_id: uuids.UUID, told: Mapping[str, Told]) -> int
                 news.append((row, "vm.changed", {"version": row.version, "changed": {"addresses": found}}))
             if values:
                 VM.objects.filter(pk=row.pk).update(**values)
-        _announce(news)
+        announce(news)
     return len(news)
 
 
@@ -551,10 +556,11 @@ def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cau
             .order_by("uuid")
         )
         rows = [row for row in rows if _newer(row, at)]
+        Snapshot.objects.filter(vm__in=rows).delete()
         news: list[tuple[VM, str, dict[str, Any]]] = []
         for row in rows:
-            values: dict[str, Any] = {"gone_at": at, "observed_at": at, "started_at": None}
-            values |= {"addresses": [], "address_reasons": {}}
+            values: dict[str, Any] = {"gone_at": at, "observed_at": at, "started_at": None, **OUT_OF_BIN}
+            values |= {"addresses": [], "address_reasons": {}, "snapshots_read_at": None}
             if row.state in ACTIVE:
                 # A transient guest that stopped, or one that was moved away: here it runs no longer.
                 row.version += 1
@@ -564,11 +570,11 @@ def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cau
             row.version += 1
             news.append((row, "vm.undefined", {**_said(values.get("state", row.state), cause), "version": row.version}))
             VM.objects.filter(pk=row.pk).update(version=row.version, updated_at=timezone.now(), **values)
-        _announce(news)
+        announce(news)
     return len(rows)
 
 
-def _announce(news: list[tuple[VM, str, dict[str, Any]]]) -> None:
+def announce(news: list[tuple[VM, str, dict[str, Any]]]) -> None:
     """Append the events, each naming the operation that works on its guest just now, and who asked for it."""
     if not news:
         return

@@ -68,7 +68,7 @@ class Known:
             networks[network.host_id].append(network)
         for host in hosts:
             self.pools[host], self.networks[host] = pools[host], networks[host]
-        twins = VM.objects.filter(hypervisor__host__in=hosts, name=self.spec.name, gone_at=None)
+        twins = VM.objects.filter(hypervisor__host__in=hosts, name=self.spec.name, gone_at=None, bin_name="")
         self.taken |= {str(hypervisor): str(pk) for hypervisor, pk in twins.values_list("hypervisor", "pk")}
 
     def check_alone(self) -> None:

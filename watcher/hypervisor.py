@@ -37,7 +37,7 @@ from drivers.types import Feature, GuestEvent, GuestRef, Support
 from hosts.choices import LinkState
 from hosts.inventory import host_observe, hypervisor_observe_link, link_state
 from watcher.rounds import backoff, renew, rest
-from watcher.sweep import listing, read_named, sweep
+from watcher.sweep import listing, read_named, read_snapshots, sweep, sweep_snapshots
 
 if TYPE_CHECKING:
     import threading
@@ -360,6 +360,7 @@ class HypervisorWatcher:
                 still_wanted=lambda: not self.stopping,
                 read=listing if poller is None else lambda session: poller.learn(lambda: listing(session)),
             )
+            sweep_snapshots(session, self.hypervisor, still_wanted=lambda: not self.stopping)
             self._observe_delay(session)
         if self.stopping:
             return
@@ -404,6 +405,7 @@ class HypervisorWatcher:
         """Read each guest that is named once, and write down what it is now."""
         refs: dict[str, GuestRef] = {}
         started: dict[str, dt.datetime] = {}
+        snapped = {event.uuid for event in events if event.snapshots}
         for event in events:
             refs[event.uuid] = GuestRef(uuid=event.uuid, name=event.name)
             if event.reason.partition("/")[0] == "started":
@@ -414,6 +416,12 @@ class HypervisorWatcher:
                 self.hypervisor,
                 list(refs.values()),
                 started=started,
+                still_wanted=lambda: not self.stopping,
+            )
+            read_snapshots(
+                session,
+                self.hypervisor,
+                [ref for uuid, ref in refs.items() if uuid in snapped],
                 still_wanted=lambda: not self.stopping,
             )
         self._failures = 0
