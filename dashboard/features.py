@@ -34,6 +34,7 @@ GROUPS: Final[tuple[tuple[_StrPromise, dict[Feature, _StrPromise]], ...]] = (
         _l("Life"),
         {
             Feature.DEFINE: _l("Make a guest"),
+            Feature.RENAME: _l("Rename a guest"),
             Feature.UNDEFINE: _l("Delete a guest"),
             Feature.XML: _l("Show its definition"),
         },

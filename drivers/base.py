@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from drivers.types import (
         AddressInfo,
         Endpoint,
+        Finding,
         GuestEvent,
         GuestInfo,
         GuestRef,
@@ -101,8 +102,32 @@ class Session(ABC):
         raise self.unsupported(Feature.XML)
 
     def define(self, xml: str) -> GuestInfo:
-        """Make or change a persistent guest from XML. Raises InvalidDefinition, AlreadyExists."""
+        """Make or change a persistent guest from XML; passwords that it does not mention stay. Raises InvalidDefinition, AlreadyExists."""
         raise self.unsupported(Feature.DEFINE)
+
+    def check_definition(self, xml: str, *, ref: GuestRef | None = None) -> Sequence[Finding]:
+        """What speaks against defining `xml`, found without defining it, in the order of its lines. `define` has the last word.
+
+        Args:
+            xml: Whatever somebody wrote.
+            ref: The guest that it is to be the definition of from now on: its name and uuid must stay. None: for a new guest.
+        """
+        del xml, ref
+        support = self.capabilities().get(Feature.DEFINE)
+        if support is None or not support.supported:
+            raise self.unsupported(Feature.DEFINE)
+        return ()
+
+    def holds_change(self, ref: GuestRef, *, before: str, wished: str) -> bool:
+        """Whether the guest's definition has in it what makes `wished` differ from `before`, as this hypervisor writes things.
+
+        For who sent a definition and never heard what became of it. Raises NotFound, Unsupported.
+        """
+        return before != wished and self.definition(ref) == wished
+
+    def rename(self, ref: GuestRef, name: str) -> None:
+        """Give a stopped guest another name; its uuid stays. Raises WrongState, AlreadyExists, InvalidDefinition."""
+        raise self.unsupported(Feature.RENAME)
 
     # -- power: each is done when it returns, unless it says otherwise -----------------------------------------------
     def start(self, ref: GuestRef) -> None:
@@ -158,11 +183,17 @@ class Session(ABC):
         raise self.unsupported(Feature.CREATE)
 
     def create(self, spec: GuestSpec) -> GuestInfo:
-        """Make a guest from `spec`, off. One that is there already under `spec.uuid` is answered as it is. Raises AlreadyExists."""
+        """Make a guest from `spec`, off. One that is there already under `spec.uuid` is answered as it is.
+
+        Raises what `design` raises, AlreadyExists for a name that another guest has, NotFound for an image that is not there.
+        """
         raise self.unsupported(Feature.CREATE)
 
     def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
-        """Per source, in the order of trust (`agent`, `lease`, `arp`): its addresses, or a sentence why it does not answer."""
+        """Per source, in the order of trust (`agent`, `lease`, `arp`): its addresses, or a sentence why it does not answer.
+
+        Sources that the hypervisor has not are left out. Waits for an agent a few seconds at most. Raises WrongState when it is off.
+        """
         raise self.unsupported(Feature.ADDRESSES)
 
     # -- snapshots -----------------------------------------------------------------------------------------------------

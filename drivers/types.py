@@ -67,6 +67,7 @@ class Feature(StrEnum):
     DISCARD_MANAGED_SAVE = "discard-managed-save"
     AUTOSTART = "autostart"
     DEFINE = "define"
+    RENAME = "rename"
     UNDEFINE = "undefine"
     XML = "xml"
     CONSOLE_SERIAL = "console.serial"
@@ -102,6 +103,7 @@ INSTEAD: dict[Feature, tuple[tuple[Feature, ...], ...]] = {
     Feature.DISCARD_MANAGED_SAVE: (),
     Feature.AUTOSTART: (),
     Feature.DEFINE: (),
+    Feature.RENAME: (),
     Feature.UNDEFINE: (),
     Feature.XML: (),
     Feature.CONSOLE_SERIAL: ((Feature.CONSOLE_SHELL,), (Feature.CONSOLE_VNC,), (Feature.CONSOLE_SPICE,)),
@@ -287,6 +289,23 @@ class GuestInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was found in a definition before it is defined.
+
+    Attributes:
+        detail: A sentence for a person.
+        line: Where, counted from 1; 0 where it is about the whole.
+        path: The element, like `/domain/devices/disk[2]/source`; "" where none can be named.
+        fatal: Whether the definition would be refused; else it is worth knowing, and the hypervisor decides.
+    """
+
+    detail: str
+    line: int = 0
+    path: str = ""
+    fatal: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostInfo:
     """The machine behind an endpoint, and the hypervisor on it.
 
@@ -416,6 +435,7 @@ class VolumeInfo:
         path: The hypervisor's own place for it on the host: what a guest's disk names as its source.
         kind: `file block dir network netdir ploop`.
         backing: Path of what it is an overlay of; "" where of nothing.
+        physical_bytes: How many bytes `volume_download` gives: of a file of another format than raw its length. 0: not known.
     """
 
     name: str
@@ -427,6 +447,7 @@ class VolumeInfo:
     allocation_bytes: int = 0
     backing: str = ""
     backing_format: str = ""
+    physical_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,9 @@ class Operation(BaseModel):
     parent = models.ForeignKey("self", on_delete=models.CASCADE, null=True, blank=True, related_name="children")
 
     attempts = models.PositiveSmallIntegerField(default=0)
+    failures = models.PositiveSmallIntegerField(
+        default=0, help_text="attempts that broke by themselves; one whose worker died is none"
+    )
     interrupted = models.BooleanField(default=False, help_text="its worker died in the middle; ask `satisfied` first")
     cancel_requested = models.BooleanField(default=False)
     not_before = models.DateTimeField(null=True, blank=True)

@@ -147,7 +147,15 @@ def title_of(operation: Operation) -> str:
 
 def _target_url(operation: Operation) -> str:
     kind, _slash, identity = operation.target.partition("/")
-    return {"vm": f"/vms/{identity}", "host": f"/hosts/{identity}"}.get(kind, "") if identity else ""
+    pages = {
+        "vm": "/vms/",
+        "host": "/hosts/",
+        "storage-pool": "/storage/",
+        "volume": "/storage/volumes/",
+        "network": "/networks/",
+        "image": "/images/",
+    }
+    return f"{pages[kind]}{identity}" if identity and kind in pages else ""
 
 
 def _again(operation: Operation) -> str:

@@ -9,6 +9,7 @@ from vms.snapshots import views as snapshot_views
 
 urlpatterns = [
     path("vms", views.vm_list, name="vms"),
+    path("vms/bin", views.vm_bin, name="vm-bin"),
     path("vms/rows", views.vm_rows_part, name="vm-rows"),
     path("vms/filter-keys.json", views.vm_filter_keys, name="vm-filter-keys"),
     path("vms/<uuid:vm_id>", views.vm_detail, name="vm"),

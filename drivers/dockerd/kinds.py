@@ -33,6 +33,7 @@ COMMON = frozenset(
         Feature.FORCE_OFF,
         Feature.SUSPEND,
         Feature.RESUME,
+        Feature.RENAME,
         Feature.UNDEFINE,
         Feature.CONSOLE_SERIAL,
         Feature.CONSOLE_SHELL,
@@ -41,6 +42,8 @@ COMMON = frozenset(
         Feature.METRICS_DISK,
         Feature.METRICS_NETWORK,
         Feature.EVENTS,
+        Feature.CREATE,
+        Feature.ADDRESSES,
     }
 )
 _NO_MEMORY = "An engine saves no container's memory (checkpoints are an experiment that needs CRIU)."
@@ -61,8 +64,6 @@ REASONS = {
     Feature.MIGRATION_LIVE: "An engine cannot move a running container to another host.",
     Feature.STORAGE_POOLS: "This version does not manage volumes yet.",
     Feature.NETWORKS: "This version does not manage networks yet.",
-    Feature.CREATE: "This version does not make guests here yet.",
-    Feature.ADDRESSES: "This version does not ask for addresses here yet.",
     Feature.HOTPLUG_DISK: "What is mounted into a container is settled when it is made.",
 }
 

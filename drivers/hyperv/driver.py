@@ -38,6 +38,7 @@ _REASONS: dict[Feature, str] = {
     Feature.STORAGE_POOLS: _LATER,
     Feature.NETWORKS: _LATER,
     Feature.CREATE: _LATER,
+    Feature.RENAME: _LATER,
     Feature.ADDRESSES: _LATER,
     Feature.HOTPLUG_DISK: _LATER,
 }

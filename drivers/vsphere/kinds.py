@@ -35,6 +35,7 @@ _FEATURES = frozenset(
         Feature.FORCE_OFF,
         Feature.SUSPEND,
         Feature.RESUME,
+        Feature.RENAME,
         Feature.UNDEFINE,
         Feature.CONSOLE_VNC,
         Feature.SCREENSHOT,

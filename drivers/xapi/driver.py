@@ -30,6 +30,7 @@ _FEATURES = frozenset(
         Feature.MANAGED_SAVE,
         Feature.DISCARD_MANAGED_SAVE,
         Feature.AUTOSTART,
+        Feature.RENAME,
         Feature.UNDEFINE,
         Feature.CONSOLE_VNC,
         Feature.METRICS_CPU,

@@ -22,6 +22,9 @@ const PAGES = [
   { name: t("Overview"), url: "/", icon: "overview", keys: "g o" },
   { name: t("Guests"), url: "/vms", icon: "guests", keys: "g v" },
   { name: t("Hosts"), url: "/hosts", icon: "hosts", keys: "g h" },
+  { name: t("Storage"), url: "/storage", icon: "storage", keys: "g p" },
+  { name: t("Networks"), url: "/networks", icon: "network", keys: "g n" },
+  { name: t("Images"), url: "/images", icon: "image", keys: "g i" },
   { name: t("Operations"), url: "/operations", icon: "ops", keys: "g j" },
   { name: t("Events"), url: "/events", icon: "events", keys: "g e" },
   { name: t("Architecture"), url: "/architecture", icon: "overview", keys: "g a" },
@@ -29,16 +32,18 @@ const PAGES = [
   { name: t("Which is best?"), url: "/advise", icon: "search", keys: "g b" },
   { name: t("Settings"), url: "/settings", icon: "settings", keys: "g s" },
   { name: t("Add host"), url: "/hosts/new", icon: "plus", keys: "" },
+  { name: t("New pool"), url: "/storage/new", icon: "plus", keys: "" },
 ];
 const VIEWS = [
   { name: t("Guests that need a look"), url: "/vms?q=is:attention" },
   { name: t("Guests above 80 % CPU"), url: "/vms?q=cpu:>80" },
   { name: t("Failed operations"), url: "/operations?state=failed" },
+  { name: t("Pools that are full"), url: "/storage?q=is:full" },
 ];
 /** Words of people → action. The first is shown. */
 const VERBS = [
   ...Object.entries(ACTIONS)
-    .filter(([name]) => name !== "autostart")
+    .filter(([name]) => !["autostart", "delete", "restore"].includes(name))
     .map(([name, action]) => ({
       name,
       label: action.label,
@@ -53,6 +58,14 @@ const VERBS = [
   },
   { name: "console", label: t("Console of"), icon: "console", words: ["console", t("Console of").toLowerCase()] },
 ];
+/** Kinds of things that are found: the group that they stand in, their icon, their path in the API, what they yield to others. */
+const KINDS = /** @type {Record<string, { group: string, icon: string, path: string, behind: number }>} */ ({
+  vm: { group: t("Guests"), icon: "guests", path: "/vms", behind: 0 },
+  host: { group: t("Hosts"), icon: "hosts", path: "/hosts", behind: 1 },
+  pool: { group: t("Storage"), icon: "storage", path: "/storage-pools", behind: 2 },
+  network: { group: t("Networks"), icon: "network", path: "/networks", behind: 3 },
+  image: { group: t("Images"), icon: "image", path: "/images", behind: 4 },
+});
 const RECENT = "palette-recent";
 
 /** @type {Item[]} */
@@ -117,7 +130,7 @@ function lit(text, hit) {
 const glyph = (item) =>
   item.state
     ? html`<span class="${item.state}">${icon(`s-${item.state}`, "g")}</span>`
-    : icon(item.kind === "host" ? "hosts" : "guests");
+    : icon((KINDS[item.kind] ?? KINDS.vm).icon);
 
 /** @param {string} url */
 const go = (url) => () => location.assign(url);
@@ -195,16 +208,16 @@ function objectEntries(query) {
     const also = query.length > 2 && item.also?.toLowerCase().includes(query) ? 90 : 0;
     const n = Math.max(byName, also);
     if (!n) continue;
-    const path = item.kind === "host" ? `/hosts/${item.id}` : `/vms/${item.id}`;
+    const kind = KINDS[item.kind] ?? KINDS.vm;
     out.push({
-      group: item.kind === "host" ? t("Hosts") : t("Guests"),
-      score: n - (item.kind === "host" ? 1 : 0),
+      group: kind.group,
+      score: n - kind.behind,
       icon: glyph(item),
       text: lit(item.name, also > byName ? new Set() : hit),
       right: [also > byName ? item.also?.split(" ").find((word) => word.toLowerCase().includes(query)) : "", item.sub]
         .filter(Boolean)
         .join(", "),
-      call: curl("GET", path),
+      call: curl("GET", `${kind.path}/${item.id}`),
       run: () => visit(item),
     });
   }
