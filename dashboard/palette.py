@@ -1,4 +1,4 @@
-"""What the command palette finds: guests with what may be done to them, hosts, pools, networks, images. Bounded, eight queries for any fleet."""
+"""What the command palette finds: guests with what may be done to them, hosts, pools, networks, images. Bounded: eight queries."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _guests(rows: QuerySet[VM], limit: int) -> list[VM]:
 
 def _found(by: Actor, q: str) -> list[VM]:
     words = q.split()
-    verbs = [label.lower().split() for label in labels().values()] + [["console"]]
+    verbs = [label.lower().split() for label in labels().values()] + [["console"], ["snapshot"], ["take", "snapshot"]]
     for length in (2, 1):
         begun = [word.lower() for word in words[:length]]
         if len(words) > length and any(

@@ -1,4 +1,4 @@
-"""Names of snapshots: what is one for every hypervisor. One place, asked by forms, actions and drivers alike."""
+"""Names and descriptions of snapshots: what is one for every hypervisor. One place, asked by forms, actions and drivers alike."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ LENGTH_MAX: Final = 80
 """vSphere's own limit."""
 BYTES_MAX: Final = 200
 """libvirt keeps a file of this name: from 251 bytes on it fails, after the memory has been written (measured)."""
+DESCRIPTION_MAX: Final = 2000
 _ALSO: Final = " ._:@+()-"
 
 
@@ -30,4 +31,13 @@ def why_no_name(name: str) -> str:
             return f"A name has letters, digits, blanks and {_ALSO.strip()} in it, and nothing else."
     if name.isdigit():
         return "A name is more than a number: QEMU would take it for the number of another snapshot."
+    return ""
+
+
+def why_no_description(text: str) -> str:
+    """Why this cannot be a description; "" where it can. XML has no control characters."""
+    if len(text) > DESCRIPTION_MAX:
+        return f"A description has at most {DESCRIPTION_MAX} characters."
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Cn") and letter not in "\n\t" for letter in text):
+        return "A description has no control characters in it."
     return ""

@@ -379,6 +379,7 @@ class GuestEvent:
     Attributes:
         reason: The hypervisor's own words (`started/booted`), for the log.
         at: `time.monotonic()` in the library's event thread.
+        snapshots: It may be of the guest's snapshots: they are read again, too.
     """
 
     uuid: str
@@ -386,6 +387,7 @@ class GuestEvent:
     kind: GuestEventKind
     reason: str
     at: float
+    snapshots: bool = False
 
 
 # -- storage ---------------------------------------------------------------------------------------------------------------

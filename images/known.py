@@ -1,4 +1,4 @@
-"""Cloud images that their publishers keep under one address: what the dialog of a URL offers. Only suggestions; nothing fetches by itself."""
+"""Cloud images that their publishers keep under one address: what the dialog of a URL offers. Nothing is fetched by itself."""
 
 from __future__ import annotations
 

@@ -12,7 +12,9 @@ from core.errors import BadInput, Conflict, Missing, Stale, VmmError
 from core.fields import check_tags
 from core.filters import uuid_of
 from core.ids import uuid7
+from drivers import osinfo
 from drivers.errors import AlreadyExists
+from images import guess
 from images.actions import CopyImage, CopyParams, DeleteImage, ImportImage, ImportParams
 from images.choices import ImageKind
 from images.fetch import check_url, shown
@@ -92,9 +94,9 @@ def image_create(*, new: NewImage, by: Actor) -> Operation:
                 name=name,
                 title=new.title.strip(),
                 kind=new.kind or ImageKind.DISK,
-                os_id=new.os_id,
-                architecture=new.architecture,
-                cloud_init=new.cloud_init,
+                os_id=new.os_id or osinfo.guess(source),
+                architecture=new.architecture or guess.architecture(source),
+                cloud_init=guess.cloud_init(source) if new.cloud_init is None else new.cloud_init,
                 tags=tags,
                 source=source,
             )

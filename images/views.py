@@ -16,10 +16,10 @@ from accounts.actor import actor_of
 from accounts.policy import may, visible
 from core.errors import BadInput, VmmError
 from core.paging import Page
+from drivers import osinfo
 from images import services
 from images.choices import ImageState
 from images.known import known
-from images.models import Image
 from images.selectors import image_page
 from images.services import image_get
 from operations import engine
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     from accounts.actor import Actor
+    from images.models import Image
 
 PAGE: Final = 100
 POOLS_MAX: Final = 200
@@ -81,6 +82,8 @@ def _listed(request: HttpRequest) -> dict[str, Any]:
     except BadInput as error:
         page = Page(items=[], total=0, next=None)
         context |= {"error": error.detail, "status": error.status}
+    if not page.items and not q:
+        context["pools"] = _pools(by)
     return context | {
         "page": page,
         "items": [_shown(image) for image in page.items],
@@ -140,6 +143,7 @@ def _one(image: Image, by: Actor) -> dict[str, Any]:
         "used_by": image.used_by or [],
         "may_manage": may(by, "image.manage", image),
         "pools": [one for one in _pools(by) if one["pool"].pk not in there],
+        "systems": osinfo.known().values(),
         "delete": services.image_may_be_deleted(image, by=by),
     }
 

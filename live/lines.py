@@ -66,6 +66,9 @@ _PLAIN: dict[str, tuple[str, _StrPromise]] = {
     "image.added": ("info", _l("was begun")),
     "image.changed": ("off", _l("changed")),
     "image.removed": ("off", _l("was deleted")),
+    "vm.snapshot_created": ("info", _l("snapshot taken: %(name)s")),
+    "vm.snapshot_deleted": ("off", _l("snapshot deleted: %(name)s")),
+    "vm.snapshot_reverted": ("warn", _l("went back to the snapshot %(name)s")),
     "host.online": ("online", _l("online")),
     "host.offline": ("offline", _l("out of reach")),
 }
@@ -125,17 +128,20 @@ def _words(event: Event) -> tuple[str, str]:
         return ("op-running" if state == "running" else state), str(_OPERATION_STATES.get(state, state))
     if event.type in _CHANGED:
         return "off", _changed(data.get("changed") or {})
-    if event.type == "vm.definition_changed":
-        outside = data.get("source") == "outside"
-        said = _("definition changed outside") if outside else _("definition changed")
-        return ("warn" if outside else "off"), f"{said}, +{data.get('added', 0)} −{data.get('removed', 0)}"
-    if event.type in _PLAIN:
-        css, text = _PLAIN[event.type]
-        return css, str(text)
+    if event.type in _PLAIN or event.type == "vm.definition_changed":
+        css, text = _PLAIN.get(event.type) or _redefined(data)
+        return css, str(text) % {"name": str(data.get("snapshot", ""))}
     if event.type.startswith("audit."):
         what = event.type.removeprefix("audit.")
         return ("warn" if what.endswith("failed") else "off"), str(_AUDIT.get(what, what.replace("_", " ")))
     return "off", event.type
+
+
+def _redefined(data: dict[str, Any]) -> tuple[str, str]:
+    """By whom, and how many lines came and went."""
+    outside = data.get("source") == "outside"
+    said = _("definition changed outside") if outside else _("definition changed")
+    return ("warn" if outside else "off"), f"{said}, +{data.get('added', 0)} -{data.get('removed', 0)}"
 
 
 def _changed(what: dict[str, Any]) -> str:

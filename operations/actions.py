@@ -146,6 +146,11 @@ class Action(ABC, Generic[T, P]):
     """Whether it can be cancelled while it runs (queued ones always can)."""
     supersedes: ClassVar[frozenset[str]] = frozenset()
     """Kinds on the same target that this one makes pointless: they are cancelled when it is submitted."""
+    breaks: ClassVar[frozenset[str]] = frozenset()
+    """Kinds on the same target that it does not wait for once they run, because it ends what they wait for in the hypervisor.
+
+    They are cancelled and lose their lock to it, also those that have ended by their deadline and still hang there.
+    """
 
     @abstractmethod
     def load(self, target_id: uuid.UUID) -> T:

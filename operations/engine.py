@@ -115,7 +115,9 @@ def submit(
             return newest
         _check(action, target, params, idle=not open_here)
         for other in open_here:
-            if other.kind in action.supersedes and not other.ended:
+            if other.kind in action.breaks and other.holds_lock:
+                _break(other, f"Superseded by {action.title.lower()}; the host may still finish it.")
+            elif other.kind in action.supersedes and not other.ended:
                 _ask_cancel(other, f"superseded by {action.title.lower()}")
         operation = new_row(action, target, plain, by)
         operation.secret_params = hidden or None
@@ -509,6 +511,26 @@ def _ask_cancel(operation: Operation, why: str) -> None:
         announce(cancelled)
     OperationLog.objects.create(operation=operation, text=why)
     announce([Operation.objects.get(pk=operation.pk)])
+
+
+def _break(operation: Operation, why: str) -> None:
+    """Within a transaction: end it if it runs, and free its lock though its thread may hang. What that writes later changes nothing."""
+    Operation.objects.filter(pk=operation.pk).update(holds_lock=False)
+    now = timezone.now()
+    ended = Operation.objects.filter(pk=operation.pk, state=State.RUNNING).update(
+        state=State.CANCELLED,
+        cancel_requested=True,
+        finished_at=now,
+        message=why,
+        secret_params=forgotten(operation),
+        version=F("version") + 1,
+        updated_at=now,
+    )
+    OperationLog.objects.create(operation=operation, text=why)
+    if ended:
+        announce([Operation.objects.get(pk=operation.pk)])
+        if operation.parent_id:
+            transaction.on_commit(partial(roll_up, operation.parent_id))
 
 
 def wait_ended(operation: Operation, *, timeout_seconds: float) -> Operation:

@@ -15,7 +15,8 @@ class Operation(BaseModel):
 
     Locks: `lock_key` is what it works on (`vm/<id>`; empty for parents, which lock nothing). `holds_lock` is true from the
     claim until the working thread has really returned, which can be after the operation has ended by its deadline:
-    while a call hangs in the hypervisor, nothing else may work on that guest. The database refuses two holders.
+    while a call hangs in the hypervisor, nothing else may work on that guest. The database refuses two holders. What ends such
+    a call (`Action.breaks`) takes the lock from it.
     """
 
     kind = models.CharField(max_length=60)

@@ -61,7 +61,7 @@ class PoolAction(Action[StoragePool, Params]):
         """Raises InUse naming guests that run with something of it."""
         if self.disturbs:
             users = uses.running_in(pool) if pool.users is None else pool.users
-            uses.refuse(f"{pool.name}: what is in it", users)
+            uses.refuse(f"What is in {pool.name}", users, then="Shut down what runs there first.")
 
     def look(self, session: Session, pool: StoragePool) -> PoolInfo | None:
         """What it is now; None, and a tombstone, when it is not there, or another pool has its name."""

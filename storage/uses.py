@@ -92,14 +92,14 @@ def running_in(pool: StoragePool) -> list[Use]:
     return list({use.id: use for knower in _knowers for use in knower.running_in(pool)}.values())
 
 
-def refuse(what: str, uses: Sequence[Use]) -> None:
-    """Raises InUse naming who, where there is anybody."""
+def refuse(what: str, uses: Sequence[Use], *, then: str = "Take it away from there first.") -> None:
+    """Raises InUse naming who, and what to do, where there is anybody."""
     if not uses:
         return
     named = list(dict.fromkeys(f"{use.name} ({use.how})" if use.how else use.name for use in uses))
     who = ", ".join(named[:SHOWN_MAX]) + (f" and {len(named) - SHOWN_MAX} more" if len(named) > SHOWN_MAX else "")
     raise InUse(
-        f"{what} is used by {who}. Take it away from there first.",
+        f"{what} is used by {who}. {then}",
         used_by=[{"type": use.type, "id": use.id, "name": use.name} for use in uses[:100]],
     )
 

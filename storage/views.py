@@ -17,6 +17,7 @@ from accounts.policy import may, visible
 from core.errors import BadInput, Missing, VmmError
 from core.paging import Page
 from drivers.types import Feature
+from hosts.choices import LinkState
 from hosts.models import Host, Hypervisor
 from operations import engine
 from operations.choices import OPEN
@@ -89,6 +90,7 @@ def pool_new(request: HttpRequest) -> HttpResponse:
         one["able"] = one["able"] or supported
     able = [one for one in hosts.values() if one["able"]]
     wanted = request.GET.get("host", "")
+    able.sort(key=lambda one: one["host"].state != LinkState.ONLINE)
     chosen = next((one for one in able if str(one["host"].pk) == wanted), next(iter(able), None))
     context = {
         "able": able,

@@ -196,7 +196,7 @@ class CloneVolume(MakeVolume[CloneVolumeParams]):
     """Make a volume as a full copy of another. The host goes on copying when its caller dies, and nobody can tell how far it came."""
 
     kind = "volume.clone"
-    title = "Copy volume"
+    title = "Clone volume"
     params = CloneVolumeParams
     timeout_seconds = 6 * 3600.0
     long = True

@@ -319,6 +319,8 @@ class ForceOffVM(GuestAction):
     goal = SHUTOFF
     timeout_seconds = 120.0
     supersedes = frozenset({"vm.shutdown", "vm.reboot"})
+    breaks = frozenset({"vm.managed-save", "vm.snapshot", "vm.snapshot-revert", "vm.snapshot-delete"})
+    """A QEMU that hangs while its memory is written keeps them waiting for ever: once 29 minutes, until it was forced off (measured)."""
 
     def run(self, ctx: Context, target: VM, params: Params) -> dict[str, Any] | None:
         """A guest that is off when its turn comes is what was wished."""

@@ -19,3 +19,4 @@ class VmsConfig(AppConfig):
         uses.register(GuestDisks())
         guests.register(plugs)
         import_module("vms.definitions.actions")
+        import_module("vms.snapshots.actions")

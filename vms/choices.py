@@ -40,6 +40,13 @@ class RevisionSource(models.TextChoices):
     OUTSIDE = "outside", _("Changed outside")
 
 
+class SnapshotKind(models.TextChoices):
+    """How a snapshot is kept (values: `drivers.types.SnapshotInfo.kind`)."""
+
+    INTERNAL = "internal", _("Internal")
+    EXTERNAL = "external", _("Overlay files")
+
+
 ACTIVE = (State.RUNNING, State.PAUSED, State.SHUTTING_DOWN, State.CRASHED, State.PMSUSPENDED)
 """States in which the hypervisor holds a live guest (crashed: preserved after a panic, or gone; the driver says which)."""
 

@@ -35,7 +35,7 @@ from vms.addresses import flattened, reasons
 from vms.bin_facts import OUT_OF_BIN, heed_bin
 from vms.choices import ACTIVE, State
 from vms.definitions.drift import definitions_changed
-from vms.models import VM, VMDisk, VMNic
+from vms.models import VM, Snapshot, VMDisk, VMNic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -366,7 +366,7 @@ def _write(hypervisor_id: uuids.UUID, batch: list[_Seen]) -> _Work:
     if fresh:
         _create(hypervisor_id, fresh, work)
     _rebuild_children(work.children)
-    _announce(work.news)
+    announce(work.news)
     if work.redefined:
         definitions_changed(work.redefined)
     return work
@@ -544,7 +544,7 @@ def _write_addresses(hypervisor_id: uuids.UUID, told: Mapping[str, Told]) -> int
                 news.append((row, "vm.changed", {"version": row.version, "changed": {"addresses": found}}))
             if values:
                 VM.objects.filter(pk=row.pk).update(**values)
-        _announce(news)
+        announce(news)
     return len(news)
 
 
@@ -556,10 +556,11 @@ def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cau
             .order_by("uuid")
         )
         rows = [row for row in rows if _newer(row, at)]
+        Snapshot.objects.filter(vm__in=rows).delete()
         news: list[tuple[VM, str, dict[str, Any]]] = []
         for row in rows:
             values: dict[str, Any] = {"gone_at": at, "observed_at": at, "started_at": None, **OUT_OF_BIN}
-            values |= {"addresses": [], "address_reasons": {}}
+            values |= {"addresses": [], "address_reasons": {}, "snapshots_read_at": None}
             if row.state in ACTIVE:
                 # A transient guest that stopped, or one that was moved away: here it runs no longer.
                 row.version += 1
@@ -569,11 +570,11 @@ def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cau
             row.version += 1
             news.append((row, "vm.undefined", {**_said(values.get("state", row.state), cause), "version": row.version}))
             VM.objects.filter(pk=row.pk).update(version=row.version, updated_at=timezone.now(), **values)
-        _announce(news)
+        announce(news)
     return len(rows)
 
 
-def _announce(news: list[tuple[VM, str, dict[str, Any]]]) -> None:
+def announce(news: list[tuple[VM, str, dict[str, Any]]]) -> None:
     """Append the events, each naming the operation that works on its guest just now, and who asked for it."""
     if not news:
         return

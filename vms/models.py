@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models.functions import Lower
+from django.db.models.functions import Concat, Lower
 
 from core.fields import TagsField
 from core.models import BaseModel
 from drivers.types import GuestRef
 from hosts.choices import VirtualizationTypeChoice
-from vms.choices import BinStorage, Kind, RevisionSource, State
+from vms.choices import BinStorage, Kind, RevisionSource, SnapshotKind, State
+
+_LINE = models.Value("\n")
 
 PRESENT = models.Q(gone_at__isnull=True, binned_at__isnull=True)
 """Guests that lists and counts are of: on their hypervisor, and not in the bin."""
@@ -54,6 +56,7 @@ class VM(BaseModel):
     )
     address_reasons = models.JSONField(default=dict, help_text="source → why it names none")
     xml_digest = models.CharField(max_length=64, blank=True)
+    snapshots_read_at = models.DateTimeField(null=True, blank=True, help_text="null: nobody has looked for any yet")
 
     title = models.CharField(max_length=255, blank=True)
     description = models.TextField(blank=True)
@@ -70,6 +73,13 @@ class VM(BaseModel):
     )
     bin_name = models.CharField(max_length=255, blank=True, help_text="what it is called there on its hypervisor")
     bin_autostart = models.BooleanField(default=False, help_text="whether it started with its host before")
+
+    words = models.GeneratedField(
+        expression=Concat("name", _LINE, "title", _LINE, "tags", _LINE, "os", output_field=models.TextField()),
+        output_field=models.TextField(),
+        db_persist=True,
+        help_text="what a free word of a search is looked for in, a line each; kept by the database itself",
+    )
 
     class Meta:
         constraints = [
@@ -187,3 +197,34 @@ class Revision(models.Model):
 
     def __str__(self) -> str:
         return f"{self.vm_id} {self.number}"
+
+
+class Snapshot(models.Model):
+    """A state of a guest that it can go back to, as the hypervisor told it last (`VM.snapshots_read_at`); never edited by hand."""
+
+    vm = models.ForeignKey("vms.VM", on_delete=models.CASCADE, related_name="snapshots")
+    name = models.CharField(max_length=255)
+    description = models.TextField(blank=True)
+    parent = models.CharField(max_length=255, blank=True, help_text="name of the one that it grew from")
+    created_at = models.DateTimeField(
+        null=True, blank=True, help_text="by the hypervisor's clock; null: it does not tell"
+    )
+    state = models.CharField(max_length=14, choices=State.choices, default=State.SHUTOFF)
+    memory = models.BooleanField(default=False)
+    kind = models.CharField(max_length=10, choices=SnapshotKind.choices, default=SnapshotKind.INTERNAL)
+    current = models.BooleanField(default=False)
+    disks = models.JSONField(default=list)
+    size_bytes = models.BigIntegerField(null=True, blank=True)
+    no_revert = models.CharField(max_length=500, blank=True, help_text="why it cannot be gone back to")
+    no_delete = models.CharField(max_length=500, blank=True, help_text="why it cannot be deleted")
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["vm", "name"], name="snapshot_name_unique"),
+            models.CheckConstraint(condition=models.Q(state__in=State.values), name="snapshot_state_known"),
+            models.CheckConstraint(condition=models.Q(kind__in=SnapshotKind.values), name="snapshot_kind_known"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

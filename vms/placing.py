@@ -140,6 +140,9 @@ def _plan_best(spec: VMSpec, known: Known, vm_id: uuid.UUID, by: Actor) -> Plan:
             placement = plan.placement.model_copy(update={"passed_over": passed_over[:PASSED_OVER_MAX]})
             return plan.model_copy(update={"placement": placement})
     known.check_alone()
+    largest = max((place.memory_total_bytes for place in everywhere), default=0)
+    if 0 < largest < spec.memory_bytes:
+        raise wrong("/memory_bytes", f"no host has so much: the largest has {format_bytes(largest)} in all")
     raise first or _no_place(spec.driver, advice.refused)
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 FILTERS = ("host", "hypervisor", "driver", "virtualization_type", "kind", "state", "tag", "project", "owner")
 FILTER_VALUES_MAX = 100
 FACET_VALUES_MAX = 200
+FOUND_FEW = 500
 _IDS_AT_ONCE = 500
 _NEVER_STARTED = Value(dt.datetime(1970, 1, 1, tzinfo=dt.UTC))
 
@@ -161,7 +162,13 @@ def vm_page(
         binned: As for `vm_list`.
     """
     rows = vm_list(by, q=q, filters=filters, binned=binned)
-    total = rows.count()
+    # A search that finds few is one look at the table as it lies, and counted by it. In the list's order, guest by guest, the same look
+    # takes twice as long.
+    found = list(rows.values_list("pk", flat=True)[: FOUND_FEW + 1]) if q else []
+    if q and len(found) <= FOUND_FEW:
+        rows, total = VM.objects.filter(pk__in=found), len(found)
+    else:
+        total = rows.count()
     name = ordering.removeprefix("-")
     if name in _ORDER_KEYS:
         rows = rows.annotate(**{ORDERINGS[name]: _ORDER_KEYS[name]()})

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import uuid
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from django.db import transaction
 from django.db.models import F
@@ -194,22 +194,33 @@ def busy_guests() -> set[str]:
 
 def vm_actions(vm: VM, *, by: Actor) -> dict[str, dict[str, Any]]:
     """`{"start": {"allowed": false, "reason": "web-01 is already running."}, …}` for this caller, now. No query."""
-    found: dict[str, dict[str, Any]] = {}
     refused: dict[str, VmmError | None] = {}
-    for name, action, least in _asked():
+    found: dict[str, dict[str, Any]] = {}
+    for name, (action, least) in _asked().items():
         if action.verb not in refused:
             refused[action.verb] = _refusal(by, action.verb, vm)
-        error = refused[action.verb]
-        if error is None:
-            try:
-                action.check(vm, least, idle=True)
-            except VmmError as why_not:
-                error = why_not
-        if error is None:
-            found[name] = {"allowed": True, "reason": ""}
-        else:
-            found[name] = {"allowed": False, "reason": error.detail, "code": error.code}
+        found[name] = _allowed(refused[action.verb] or _why_not(action, vm, least))
     return found
+
+
+def vm_may(vm: VM, name: str, *, by: Actor) -> dict[str, Any]:
+    """One entry of `vm_actions`."""
+    action, least = _asked()[name]
+    return _allowed(_refusal(by, action.verb, vm) or _why_not(action, vm, least))
+
+
+def _allowed(error: VmmError | None) -> dict[str, Any]:
+    if error is None:
+        return {"allowed": True, "reason": ""}
+    return {"allowed": False, "reason": error.detail, "code": error.code}
+
+
+def _why_not(action: Action[Any, Any], vm: VM, least: Params) -> VmmError | None:
+    try:
+        action.check(vm, least, idle=True)
+    except VmmError as why_not:
+        return why_not
+    return None
 
 
 def _refusal(by: Actor, verb: str, vm: VM) -> VmmError | None:
@@ -221,17 +232,23 @@ def _refusal(by: Actor, verb: str, vm: VM) -> VmmError | None:
 
 
 @functools.cache
-def _asked() -> list[tuple[str, Action[Any, Any], Params]]:
-    found = [(name, actions.get(f"vm.{name}")) for name in BULK_ACTIONS]
-    return [(name, action, _least_params(action)) for name, action in found]
+def _asked() -> dict[str, tuple[Action[Any, Any], Params]]:
+    found = {name: actions.get(f"vm.{name}") for name in (*BULK_ACTIONS, "snapshot")}
+    return {name: (action, _least_params(action)) for name, action in found.items()}
+
+
+_LEAST: Final[dict[str, dict[str, Any]]] = {
+    AutostartVM.kind: {"enabled": True},
+    RenameVM.kind: {"name": "x"},
+    "vm.snapshot": {"name": "a snapshot"},
+}
 
 
 def _least_params(action: Action[Any, Any]) -> Params:
     """Parameters that say nothing special, for asking whether an action is possible at all."""
-    if isinstance(action, AutostartVM):
-        return action.params(enabled=True)
-    if isinstance(action, RenameVM):
-        return action.params(name="x")
+    least = _LEAST.get(action.kind)
+    if least is not None:
+        return action.params(**least)
     return action.params() if action.params is not NoParams else NoParams()
 
 
@@ -378,17 +395,23 @@ def vm_definition(*, vm: VM, by: Actor) -> str:
     Raises:
         PermissionRefused, Unsupported, Unreachable, Timeout.
     """
-    return str(_read(ReadDefinition, vm, by))
+    return str(read_now(ReadDefinition, vm, by))
 
 
 def vm_screenshot(*, vm: VM, by: Actor) -> bytes:
     """The guest's screen as PNG, taken by a worker now. Blocks up to 25 s. Raises as `vm_definition`, and WrongState."""
-    return bytes(_read(TakeScreenshot, vm, by))
+    return bytes(read_now(TakeScreenshot, vm, by))
 
 
-def _read(cls: type[ReadGuest], vm: VM, by: Actor) -> Any:
+def read_now(cls: type[ReadGuest], vm: VM, by: Actor) -> Any:
+    """What a worker reads of a guest now. Blocks up to 25 s, so never within a transaction."""
     with with_alternatives(vm, by=by):
         operation = engine.submit(cls, target=GuestReading.of(vm), by=by)
+    return reading_of(vm, operation)
+
+
+def reading_of(vm: VM, operation: Operation) -> Any:
+    """What a reading found. Blocks up to 25 s. Raises Timeout, and what the reading ended with."""
     return _found(engine.wait_ended(operation, timeout_seconds=READING_WAIT_SECONDS), vm.hypervisor.host.name)
 
 

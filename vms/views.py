@@ -183,7 +183,7 @@ def vm_detail(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
         vm = vm_get(vm_id, by=by)
     except Missing:
         return _gone(request, vm_id)
-    context = _page(vm, by, tab="overview") | _facts(vm) | _operations(vm, by)
+    context = tab_page(vm, by, tab="overview") | _facts(vm) | _operations(vm, by)
     recent = visible_events(by, event_list(objects=vm.ref)).order_by("-seq")[:EVENTS_RECENT]
     return render(request, "vms/detail.html", {**context, "lines": lines_of(recent), "events_limit": EVENTS_RECENT})
 
@@ -198,7 +198,7 @@ def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
     if part not in PARTS:
         raise Http404
     by = _actor(request)
-    vm = _any_vm(vm_id, by)
+    vm = any_vm(vm_id, by)
     if vm.gone_at is not None:
         return render(request, "vms/_gone.html", {"vm": vm, "part": part})
     context: dict[str, Any] = {"vm": vm, "tab": ""}
@@ -222,7 +222,7 @@ def vm_xml(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     return render(
         request,
         "vms/xml.html",
-        {**_page(vm, by, tab="xml"), "may_read": may(by, "vm.xml", vm), "why_none": _why_no_xml(vm)},
+        {**tab_page(vm, by, tab="xml"), "may_read": may(by, "vm.xml", vm), "why_none": _why_no_xml(vm)},
     )
 
 
@@ -237,7 +237,7 @@ def _why_no_xml(vm: VM) -> str:
 def vm_events(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     """All that happened to it; also of a guest that is gone."""
     by = _actor(request)
-    vm = _any_vm(vm_id, by)
+    vm = any_vm(vm_id, by)
     rows = visible_events(by, event_list(objects=vm.ref))
     page = paginate(
         rows, orderings=EVENT_ORDERINGS, ordering="-seq", cursor=request.GET.get("cursor") or None, limit=EVENTS_PAGE
@@ -252,13 +252,13 @@ def vm_events(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
         return render(request, "events/_lines.html", context)
     if vm.gone_at is not None:
         return redirect("vm", vm.pk)
-    return render(request, "vms/events.html", {**context, **_page(vm, by, tab="events")})
+    return render(request, "vms/events.html", {**context, **tab_page(vm, by, tab="events")})
 
 
 def _gone(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     """When it went, what was last known, and its history."""
     by = _actor(request)
-    vm = _any_vm(vm_id, by)
+    vm = any_vm(vm_id, by)
     rows = visible_events(by, event_list(objects=vm.ref))
     page = paginate(rows, orderings=EVENT_ORDERINGS, ordering="-seq", limit=EVENTS_PAGE)
     context = {
@@ -271,7 +271,8 @@ def _gone(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     return render(request, "vms/gone.html", context)
 
 
-def _any_vm(vm_id: uuid.UUID, by: Actor) -> VM:
+def any_vm(vm_id: uuid.UUID, by: Actor) -> VM:
+    """One that the caller may see, gone or not. Raises Missing."""
     rows = VM.objects.select_related("hypervisor__host", "owner").defer("hypervisor__credentials")
     vm = visible(by, rows).filter(pk=vm_id).first()
     if vm is None:
@@ -279,7 +280,7 @@ def _any_vm(vm_id: uuid.UUID, by: Actor) -> VM:
     return vm
 
 
-def _page(vm: VM, by: Actor, *, tab: str) -> dict[str, Any]:
+def tab_page(vm: VM, by: Actor, *, tab: str) -> dict[str, Any]:
     """What the shell of each tab needs."""
     return {"vm": vm, "tab": tab, "may_edit": may(by, "vm.edit", vm), **_buttons(vm, by)}
 

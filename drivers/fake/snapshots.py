@@ -63,6 +63,8 @@ class Tree:
 class SnapshotVerbs:
     """The part of a `FakeWorld` that keeps snapshots. `do_…` is called by sessions, and by `outside` for somebody else."""
 
+    tells_of_snapshots = True
+    """False: like libvirt, which tells of going back only."""
     clock: Callable[[], float]
     _changed: threading.Condition
     _guests: dict[str, Guest]
@@ -101,6 +103,8 @@ class SnapshotVerbs:
             values = {key: getattr(guest, key) for key in _KEPT}
             guest.tree.kept[name] = Kept(info, values, frozenset(guest.marks))
             guest.tree.current = name
+        if self.tells_of_snapshots:
+            self._after(guest, GuestEventKind.CHANGED, "snapshot/created", None)
 
     def do_snapshot_revert(self, ref: GuestRef, *, name: str) -> None:
         """Be what it was then."""
@@ -128,6 +132,8 @@ class SnapshotVerbs:
             if kept.info.no_delete:
                 raise Unsupported(kept.info.no_delete)
             guest.tree.drop(name, children=children)
+        if self.tells_of_snapshots:
+            self._after(guest, GuestEventKind.CHANGED, "snapshot/deleted", None)
 
     def mend_snapshot(self, guest: str, name: str, **values: object) -> None:
         """Make a snapshot look otherwise (`no_revert="…"`, `kind="external"`), as somebody else's tools may leave it."""

@@ -327,17 +327,10 @@ class FakeStorage:
     ) -> None:
         """Hand it out: what is written, and for a raw volume the zeros up to its capacity."""
         with self._lock:
-            volume = self._idle(self._running(pool), name)
-            volume.holders += 1
+            volume = self._volume(self._running(pool), name)
             end = volume.end
-        try:
-            for start, size in _pieces(offset, min(end, offset + length) if length else end):
-                alive()
-                with self._lock:
-                    self._snap(start - offset)
-                    piece = bytes(volume.content[start : start + size])
-                write(piece.ljust(size, b"\0"))
-        finally:
+        for start, size in _pieces(offset, min(end, offset + length) if length else end):
+            alive()
             with self._lock:
                 self._snap(start - offset)
                 piece = bytes(volume.content[start : start + size])

@@ -579,7 +579,14 @@ class FakeWorld(SnapshotVerbs):
         """Tell every subscriber and end the console: with no lock held, both are foreign code."""
         if console is not None:
             console.close()
-        event = GuestEvent(uuid=guest.uuid, name=guest.name, kind=kind, reason=reason, at=time.monotonic())
+        event = GuestEvent(
+            uuid=guest.uuid,
+            name=guest.name,
+            kind=kind,
+            reason=reason,
+            at=time.monotonic(),
+            snapshots="snapshot" in reason,
+        )
         with self._changed:
             sinks = [sink for session in self._sessions for sink in session.sinks]
         for sink in sinks:

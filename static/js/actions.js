@@ -189,6 +189,19 @@ function instead(error, guest) {
     .map(({ steps }) => ({ label: ACTIONS[steps[0]].label, run: () => act(steps[0], guest) }));
 }
 
+/**
+ * Says that an operation was asked for, and later what became of it.
+ * @param {any} operation
+ * @param {string} title
+ * @param {Guest} guest
+ */
+export function sent(operation, title, guest) {
+  const shown = toast(title, { detail: operation.message || t("Sent"), href: `/operations/${operation.id}` });
+  mine.set(operation.id, { title, guest, close: shown.close });
+  if (["succeeded", "failed", "cancelled"].includes(operation.state)) ended(operation);
+  else follow(operation.id);
+}
+
 /** The live channel tells the end; should it be down, the operation itself is asked. @param {string} id */
 async function follow(id) {
   await new Promise((done) => setTimeout(done, 8000));

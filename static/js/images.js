@@ -139,7 +139,7 @@ function draw(upload) {
 function show(upload) {
   if (!card || !list) return;
   const row = make(
-    html`<li data-upload=""><span class="grow"><b>${upload.name}</b> <span class="t3">${String(upload.wish.name ?? "")}</span><small aria-live="off"></small>
+    html`<li data-upload=""><span class="grow"><b>${upload.name}</b> ${upload.wish.name && upload.wish.name !== stem(upload.name) ? html`<span class="t3">${String(upload.wish.name)}</span>` : ""}<small aria-live="off"></small>
       <svg class="meter info" role="img" aria-label=""><rect width="0%" height="100%"/></svg></span><span class="in"></span></li>`,
   );
   rows.set(upload.id, { upload, row, drawn: 0 });
@@ -219,6 +219,10 @@ async function rename(upload) {
  * @param {File[]} files
  */
 async function take(files) {
+  if (card?.dataset.none) {
+    toast(t("There is no place for an image"), { detail: card.dataset.none, kind: "warn" });
+    return;
+  }
   const mine = kept();
   const most = Number(card?.dataset.most);
   const fresh = [];

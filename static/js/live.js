@@ -144,8 +144,8 @@ function goneRow(row) {
   for (const control of $$("button, input", row)) control.disabled = true;
 }
 
-/** @param {HTMLElement} region */
-async function readRegion(region) {
+/** Fetches the inside of a region again. @param {HTMLElement} region */
+export async function readRegion(region) {
   if (reading.has(region)) return;
   const gate = region.dataset.whenOpen;
   if (gate && !document.getElementById(gate)?.matches(":popover-open, [open], [data-open=true]")) return;

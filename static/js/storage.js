@@ -87,16 +87,16 @@ async function volumeAction(button) {
   } else if (button.dataset.volumeAction === "clone") {
     const proposed = /\.\w+$/.test(name) ? name.replace(/(\.\w+)$/, "-copy$1") : `${name}-copy`;
     const data = await ask({
-      title: t("Copy %(name)s", { name }),
+      title: t("Clone %(name)s", { name }),
       text: t(
         "All of it, beside it in the same pool. A guest that runs with it may write while it is copied: shut it down first.",
       ),
-      action: t("Copy"),
+      action: t("Clone"),
       call: { method: "POST", path: `${path}/actions/clone`, body: { name: proposed } },
-      extra: html`<div class="field"><label for="ask-s">${t("Name of the copy")}</label><input class="input" id="ask-s" name="name" value="${proposed}" maxlength="240" autocomplete="off" spellcheck="false" required></div>`,
+      extra: html`<div class="field"><label for="ask-s">${t("Name of the clone")}</label><input class="input" id="ask-s" name="name" value="${proposed}" maxlength="240" autocomplete="off" spellcheck="false" required></div>`,
     });
     const wanted = data && String(data.get("name")).trim();
-    if (wanted) await send(t("Copy: %(name)s", { name }), "POST", `${path}/actions/clone`, { name: wanted });
+    if (wanted) await send(t("Clone: %(name)s", { name }), "POST", `${path}/actions/clone`, { name: wanted });
   } else if (button.dataset.volumeAction === "wipe") {
     const yes = await ask({
       title: t("Wipe %(name)s?", { name }),

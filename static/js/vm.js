@@ -249,7 +249,7 @@ if (object.startsWith("vm/")) {
       ),
     },
     { keys: "e", does: t("Title, description, tags"), run: () => edit() },
-    { keys: "1 … 3", does: t("Tabs") },
+    { keys: "1 … 4", does: t("Tabs") },
   ]);
   for (const [i, tab] of $$(".tabs a").entries()) bindQuietly(String(i + 1), () => tab.click());
 }

@@ -28,8 +28,8 @@ class GuestFactory(Protocol):
 
 
 class QemuGuestFactory(Protocol):
-    """As `GuestFactory`; `kind` is "linux" (a shell, obeys shutdown), "bootsector" (16 MiB, obeys nothing)
-    or "qcow2" (a boot sector in such an image)."""
+    """As `GuestFactory`; `kind` is "linux" (a shell, obeys shutdown), "bootsector" (16 MiB, obeys nothing) or "qcow2" (the same in
+    an image that can hold snapshots)."""
 
     def __call__(
         self, *options: str, name: str = "", start: bool = False, ready: bool = False, kind: str = "linux"

@@ -130,6 +130,17 @@ class Break(Turn):
     supersedes = frozenset({"toy.spin"})
 
 
+class Crush(Turn):
+    """Ends what hangs, and waits for nobody."""
+
+    kind = "toy.crush"
+    title = "Crush"
+    breaks = frozenset({"toy.turn", "toy.slow"})
+
+    def run(self, ctx: Context, target: Toy, params: TurnParams) -> dict[str, Any] | None:
+        return {"crushed": True}
+
+
 class Ring(Turn):
     """Must not happen twice."""
 
@@ -200,7 +211,7 @@ class BuildSlowly(Build):
     cancellable = False
 
 
-for _cls in (Turn, Spin, Break, Ring, Crowd, Slow, Build, BuildOnce, BuildSlowly):
+for _cls in (Turn, Spin, Break, Crush, Ring, Crowd, Slow, Build, BuildOnce, BuildSlowly):
     actions.action(_cls)
 
 OUT_OF_REACH = Unreachable

@@ -13,10 +13,12 @@ from accounts.actor import actor_of
 from core.errors import BadInput
 from core.paging import paginate
 from core.rest import Output, answer, moment, problems, single, takes
+from drivers.types import Finding
 from operations.answers import Started
 from operations.api import OperationOut
 from vms import services
 from vms.definitions import services as definitions
+from vms.definitions.actions import RefusedDefinition
 from vms.definitions.history import digest_of
 from vms.models import Revision
 
@@ -185,6 +187,8 @@ def _dry(checked: definitions.Checked) -> dict[str, Any]:
 
 
 def _text(request: HttpRequest) -> str:
+    if not request.body.strip():
+        raise RefusedDefinition.of([Finding(detail="There is nothing here: send the definition as the body.")])
     try:
         return request.body.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from accounts import policy
-from accounts.actor import SYSTEM
 from core.errors import Missing, Stale
-from core.memory import recall
-from drivers.errors import Timeout
 from drivers.types import Finding
 from operations import engine
-from operations.engine import NotCancellable
-from operations.problems import Recorded
 from vms.alternatives import with_alternatives
 from vms.definitions.actions import (
     CheckDefinition,
@@ -28,8 +22,8 @@ from vms.definitions.diff import Difference, difference
 from vms.definitions.history import digest_of, text_of
 from vms.inventory import definition_digest
 from vms.models import Revision
-from vms.readings import GuestReading, reading_key
-from vms.services import READING_WAIT_SECONDS
+from vms.readings import GuestReading
+from vms.services import reading_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -76,7 +70,7 @@ def definition_check(*, vm: VM, xml: str, by: Actor, known: Collection[str] | No
     """
     with with_alternatives(vm, by=by):
         operation = engine.submit(CheckDefinition, target=GuestReading.of(vm), by=by, params=CheckParams(xml=xml))
-    found = _found(vm, operation)
+    found = reading_of(vm, operation)
     current = str(found["current"])
     digest = digest_of(current)
     if known is not None and digest not in known:
@@ -174,20 +168,6 @@ def revision_against(
     else:
         other = revisions(vm, by=by).filter(number__lt=revision.number).first()
     return other, difference(other.xml if other else revision.xml, revision.xml)
-
-
-def _found(vm: VM, operation: Operation) -> dict[str, Any]:
-    operation = engine.wait_ended(operation, timeout_seconds=READING_WAIT_SECONDS)
-    if not operation.ended:
-        with contextlib.suppress(NotCancellable):
-            engine.cancel(operation, by=SYSTEM)
-        raise Timeout(f"{vm.hypervisor.host.name} did not answer in time.", host=str(vm.hypervisor.host_id))
-    if operation.error:
-        raise Recorded(operation.error)
-    found = recall(reading_key(operation.pk))
-    if not isinstance(found, dict):
-        raise Timeout("What was found is no longer kept. Ask again.")
-    return found
 
 
 def _stale(vm: VM, current: str, wished: str, known: Collection[str]) -> Stale:

@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('hosts', '0003_host_maintenance_by'),
-        ('vms', '0004_vm_addresses'),
+        ('vms', '0006_vm_words'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
