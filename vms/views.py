@@ -17,7 +17,6 @@ from accounts.answers import is_htmx
 from accounts.policy import may, visible
 from core.errors import BadInput, Missing
 from core.paging import Page, paginate
-from core.units import format_duration
 from drivers.types import Feature
 from events.selectors import ORDERINGS as EVENT_ORDERINGS
 from events.selectors import event_list
@@ -102,7 +101,7 @@ def vm_bin(request: HttpRequest) -> HttpResponse:
         "page": page,
         "items": items,
         "now": timezone.now(),
-        "bin_seconds": bin_hours() * 3600,
+        "span": _bin_span(),
         "may_delete": may(by, "vm.delete"),
     }
     return render(request, "vms/_bin.html" if is_htmx(request) else "vms/bin.html", context)
@@ -321,12 +320,16 @@ def _delete_text(vm: VM) -> str:
     if "prod" in vm.tags:
         parts.append(_("It carries the tag prod."))
     if _goes_to_bin(vm):
-        parts.append(
-            _("It goes to the bin and can be had back for %(span)s.") % {"span": format_duration(bin_hours() * 3600)}
-        )
+        parts.append(_("It goes to the bin and can be had back for %(span)s.") % {"span": _bin_span()})
     else:
         parts.append(_("It goes at once and for good, with its definition. The history keeps that."))
     return " ".join(parts)
+
+
+def _bin_span() -> str:
+    """How long the bin keeps, for people; "" where there is none."""
+    hours = bin_hours()
+    return _("%(n)s h") % {"n": f"{hours:g}"} if hours else ""
 
 
 def _goes_to_bin(vm: VM) -> bool:
