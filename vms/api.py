@@ -149,7 +149,7 @@ class BulkIn(Input):
     """The same for many guests: those in `ids`, or those that `filter` finds."""
 
     action: Annotated[str, StringConstraints(max_length=50)] = Field(
-        examples=["start"], json_schema_extra={"enum": list(services.ACTIONS)}
+        examples=["start"], json_schema_extra={"enum": list(services.BULK_ACTIONS)}
     )
     ids: (
         Annotated[
@@ -166,8 +166,8 @@ class BulkIn(Input):
     @field_validator("action")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in services.ACTIONS:
-            raise ValueError(f"one of {', '.join(services.ACTIONS)}")
+        if name not in services.BULK_ACTIONS:
+            raise ValueError(f"one of {', '.join(services.BULK_ACTIONS)}")
         return name
 
     @model_validator(mode="after")

@@ -29,6 +29,7 @@ from operations.views import title_of
 from vms import grammar, selectors
 from vms.choices import ACTIVE, State
 from vms.consoles import console_types
+from vms.definitions import services as definitions
 from vms.models import VM
 from vms.rows import address_text, vm_buttons, vm_rows
 from vms.services import vm_get
@@ -46,7 +47,8 @@ ILL_MAX = 3
 EVENTS_PAGE = 100
 EVENTS_RECENT = 8
 OPERATIONS_RECENT = 6
-PARTS = ("head", "facts", "devices", "operations")
+REVISIONS_MAX = 50
+PARTS = ("head", "facts", "devices", "operations", "revisions")
 
 
 # -- the list ----------------------------------------------------------------------------------------------------------
@@ -168,10 +170,10 @@ def vm_detail(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
 @require_safe
 @access("view")
 def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
-    """A living part of the same page: head, facts, devices or operations. A guest that went meanwhile says so there."""
-    if part not in PARTS:
-        raise Http404
+    """A living part of its pages: head, facts, devices, operations or revisions. A guest that went meanwhile says so there."""
     by = _actor(request)
+    if part not in PARTS or (part == "revisions" and not may(by, "vm.xml")):
+        raise Http404
     vm = _any_vm(vm_id, by)
     if vm.gone_at is not None:
         return render(request, "vms/_gone.html", {"vm": vm, "part": part})
@@ -182,6 +184,8 @@ def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
         context |= _facts(vm) | _buttons(vm, by)
     elif part == "operations":
         context |= _operations(vm, by)
+    elif part == "revisions":
+        context |= _revisions(vm, by)
     return render(request, f"vms/_{part}.html", context)
 
 
@@ -194,8 +198,20 @@ def vm_xml(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     return render(
         request,
         "vms/xml.html",
-        {**_page(vm, by, tab="xml"), "may_read": may(by, "vm.xml", vm), "why_none": _why_no_xml(vm)},
+        {
+            **_page(vm, by, tab="xml"),
+            **(_revisions(vm, by) if may(by, "vm.xml", vm) else {"may_read": False}),
+            "why_none": _why_no_xml(vm),
+        },
     )
+
+
+def _revisions(vm: VM, by: Actor) -> dict[str, Any]:
+    """What the definition was, and whether it can be changed. Two queries."""
+    rows = definitions.revisions(vm, by=by).defer("xml")
+    listed = list(rows[:REVISIONS_MAX])
+    more = rows.count() - len(listed) if len(listed) == REVISIONS_MAX else 0
+    return {"may_read": True, "revisions": listed, "more": more, "why_fixed": definitions.why_fixed(vm, by=by)}
 
 
 def _why_no_xml(vm: VM) -> str:
