@@ -75,6 +75,8 @@ ACTIONS = (
     "restore",
 )
 """The actions of `POST /vms/{id}/actions/ACTION`, in the order in which pages show them."""
+BULK_ACTIONS = tuple(name for name in ACTIONS if name != "rename")
+"""Those that can be meant for many at once: no two guests have one name."""
 
 
 BULK_ACTIONS = (*ACTIONS, "delete")
