@@ -357,6 +357,8 @@ def check_pool(spec: PoolSpec) -> PoolSpec:
             values[name] = found.checked(name, value, field.check)
         elif field.required:
             found.add(name, f"{field.label} is missing.")
+    if spec.type == "fs" and spec.build and spec.source_format in ("", "auto"):
+        found.add("source_format", "Say which file system is to be made, or that the device has one already.")
     if bool(spec.username) is not bool(spec.secret_uuid):
         found.add("secret_uuid" if spec.username else "username", "A user name and a secret come together.")
     found.settle()

@@ -159,7 +159,7 @@ class FakeStorage:
             return bytes(self._volume(self._pool(pool), name).content)
 
     def hold(self, pool: str, name: str, *, held: bool = True) -> None:
-        """Somebody else works on the volume (a copy, a wipe): until it is let go, deleting it is `Busy`."""
+        """Somebody else works on the volume (a copy, a wipe): until it is let go, deleting and wiping it is `Busy`."""
         with self._lock:
             self._volume(self._pool(pool), name).holders += 1 if held else -1
 
@@ -297,21 +297,18 @@ class FakeStorage:
         """Write what `read` gives. `alive` is asked before each piece and raises when the connection is gone."""
         with self._lock:
             place = self._running(pool)
-            volume = self._idle(place, name)
+            volume = self._volume(place, name)
             with refusing():
                 check_extent(self._info(place, volume), offset=offset, length=length)
-            volume.holders += 1
-        try:
-            moved = 0
-            while moved < length and (piece := read(min(PIECE_BYTES, length - moved))):
-                alive()
-                with self._lock:
-                    self._snap(moved)
-                    self._write(place, volume, offset + moved, piece)
-                moved += len(piece)
-        finally:
+        moved = 0
+        while moved < length and (piece := read(min(PIECE_BYTES, length - moved))):
+            alive()
             with self._lock:
-                volume.holders -= 1
+                self._snap(moved)
+                self._write(place, volume, offset + moved, piece)
+            moved += len(piece)
+        with self._lock:
+            self._volume(self._running(pool), name)  # who deletes it meanwhile is not stopped, as in libvirt
 
     def download(
         self,
@@ -325,19 +322,14 @@ class FakeStorage:
     ) -> None:
         """Hand it out: what is written, and for a raw volume the zeros up to its capacity."""
         with self._lock:
-            volume = self._idle(self._running(pool), name)
-            volume.holders += 1
+            volume = self._volume(self._running(pool), name)
             end = max(len(volume.content), volume.spec.capacity_bytes if volume.spec.format == "raw" else 0)
-        try:
-            for start, size in _pieces(offset, min(end, offset + length) if length else end):
-                alive()
-                with self._lock:
-                    self._snap(start - offset)
-                    piece = bytes(volume.content[start : start + size])
-                write(piece.ljust(size, b"\0"))
-        finally:
+        for start, size in _pieces(offset, min(end, offset + length) if length else end):
+            alive()
             with self._lock:
-                volume.holders -= 1
+                self._snap(start - offset)
+                piece = bytes(volume.content[start : start + size])
+            write(piece.ljust(size, b"\0"))
 
     # -- within the lock -------------------------------------------------------------------------------------------------
     def _pool(self, name: str) -> _Pool:

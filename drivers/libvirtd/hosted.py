@@ -13,7 +13,7 @@ from drivers.forms import Way
 from drivers.libvirtd import here
 from drivers.libvirtd.gathering import ChildDriver, GatheringSession
 from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, libvirt_ways
+from drivers.libvirtd.kinds import LATER, UNTRIED_HOLDINGS, libvirt_ways
 from drivers.libvirtd.session_host import dotted
 from drivers.libvirtd.uri import host_of, is_local
 from drivers.polling import no_news
@@ -140,6 +140,7 @@ class VirtualBoxDriver(ChildDriver):
     features = _POWER | {Feature.MANAGED_SAVE, Feature.SCREENSHOT}
     reasons = {
         **LATER,
+        **UNTRIED_HOLDINGS,
         Feature.EVENTS: no_news(label),
         Feature.RESET: "libvirt has no reset button for VirtualBox; force the guest off and start it.",
         Feature.DISCARD_MANAGED_SAVE: "libvirt cannot discard what VirtualBox saved.",

@@ -65,16 +65,20 @@ POWER = frozenset(
     }
 )
 SAVING = frozenset({Feature.MANAGED_SAVE, Feature.DISCARD_MANAGED_SAVE})
+HOLDINGS = frozenset({Feature.STORAGE_POOLS, Feature.NETWORKS})
+"""What the same libvirtd has beside each of its hypervisors, once for all of them; the probe asks whether it is there."""
 
 LATER: dict[Feature, str] = {
     Feature.SNAPSHOTS_DISK: "This version does not manage snapshots yet.",
     Feature.SNAPSHOTS_MEMORY: "This version does not manage snapshots yet.",
     Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
-    Feature.STORAGE_POOLS: "This version does not manage storage pools yet.",
-    Feature.NETWORKS: "This version does not manage networks yet.",
     Feature.CREATE: "This version does not make guests here yet.",
     Feature.ADDRESSES: "This version does not ask for addresses here yet.",
     Feature.HOTPLUG_DISK: "This version does not plug disks in yet.",
+}
+UNTRIED_HOLDINGS: dict[Feature, str] = {
+    Feature.STORAGE_POOLS: "libvirt's storage was never tried beside this kind of hypervisor.",
+    Feature.NETWORKS: "libvirt's networks were never tried beside this kind of hypervisor.",
 }
 
 _ABSENT = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
@@ -175,7 +179,7 @@ class LibvirtDriver(Driver):
             raise
 
     def dial(self, endpoint: Endpoint) -> libvirt.virConnect:
-        """One more connection, for a console of its own, within `DIAL_SECONDS`.
+        """One more connection, for a console or a transfer of its own, within `DIAL_SECONDS`.
 
         Raises:
             Timeout: The host did not answer in time; an open that succeeds late is closed again.
@@ -195,12 +199,12 @@ class LibvirtDriver(Driver):
             else:
                 found.put(connection)
 
-        threading.Thread(target=work, name="console-dial", daemon=True).start()
+        threading.Thread(target=work, name="dial", daemon=True).start()
         try:
             answer = found.get(timeout=DIAL_SECONDS)
         except queue.Empty:
             late.set()
-            message = f"The host did not open a console within {DIAL_SECONDS:.0f} s."
+            message = f"The host did not open another connection within {DIAL_SECONDS:.0f} s."
             raise Timeout(message) from None
         if isinstance(answer, BaseException):
             raise answer
@@ -235,7 +239,9 @@ class QemuDriver(LibvirtDriver):
     label = "QEMU/KVM"
     product = "QEMU"
     schemes = ("qemu",)
-    features = POWER | SAVING | {Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
+    features = (
+        POWER | SAVING | HOLDINGS | {Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
+    )
     reasons = {
         **LATER,
         Feature.CONSOLE_SHELL: "A machine has no shell of the host's giving; use its serial console.",
@@ -270,7 +276,7 @@ class LxcDriver(LibvirtDriver):
     label = "LXC"
     product = "Linux"
     schemes = ("lxc",)
-    features = POWER | {Feature.CONSOLE_SERIAL}
+    features = POWER | HOLDINGS | {Feature.CONSOLE_SERIAL}
     reasons = {
         **LATER,
         Feature.RESET: "A container has no reset button.",
@@ -322,7 +328,7 @@ class TestDriver(LibvirtDriver):
     product = "Test"
     schemes = ("test",)
     transports = ("",)
-    features = POWER | SAVING | {Feature.RESET, Feature.SCREENSHOT}
+    features = POWER | SAVING | HOLDINGS | {Feature.RESET, Feature.SCREENSHOT}
     reasons = {
         **LATER,
         Feature.CONSOLE_SERIAL: "A simulated guest has no console.",

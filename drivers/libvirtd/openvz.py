@@ -9,7 +9,7 @@ import libvirt
 from drivers.errors import WrongState
 from drivers.libvirtd.gathering import ChildDriver, GatheringSession
 from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, POWER, SAVING, LibvirtDriver, libvirt_ways
+from drivers.libvirtd.kinds import LATER, POWER, SAVING, UNTRIED_HOLDINGS, LibvirtDriver, libvirt_ways
 from drivers.polling import no_news
 from drivers.types import Feature, GuestKind, Proof, Technique, VirtualizationType
 
@@ -107,6 +107,7 @@ class VirtuozzoDriver(LibvirtDriver):
     features = POWER | SAVING | {Feature.RESET}
     reasons = {
         **LATER,
+        **UNTRIED_HOLDINGS,
         Feature.CONSOLE_SERIAL: "Never tried on a Virtuozzo node; use prlctl console on the node.",
         Feature.CONSOLE_SHELL: "libvirt opens no shells; use prlctl enter on the node.",
         Feature.CONSOLE_VNC: "Never tried on a Virtuozzo node.",

@@ -16,10 +16,13 @@ import libvirt
 from drivers.base import Session
 from drivers.errors import ConsoleBusy, InvalidDefinition, NotFound, Unreachable, Unsupported, WrongState
 from drivers.libvirtd import graphics, stats
-from drivers.libvirtd.errors import driver_error, translate
+from drivers.libvirtd.errors import gone_is_nothing, translate
 from drivers.libvirtd.events import EventTap
 from drivers.libvirtd.guests import Marks, guest_info, read_definition, read_live
+from drivers.libvirtd.patience import Patience
 from drivers.libvirtd.session_host import HostFacet
+from drivers.libvirtd.session_network import NetworkFacet
+from drivers.libvirtd.session_storage import StorageFacet
 from drivers.libvirtd.states import guest_state
 from drivers.libvirtd.streams import SerialConsole
 from drivers.libvirtd.uri import host_of, is_local
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from drivers.base import Console
     from drivers.libvirtd.kinds import LibvirtDriver
-    from drivers.types import Endpoint, GuestEvent, GuestInfo, GuestRef, GuestStats, HostStats, Support
+    from drivers.types import Endpoint, GuestEvent, GuestInfo, GuestRef, GuestStats, HostStats, PoolInfo, Support
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +55,7 @@ _CLOSE_REASONS = {
 _QEMU_NAMESPACES = ("http://libvirt.org/schemas/domain/qemu/1.0", "http://libvirt.org/schemas/domain/lxc/1.0")
 
 
-class LibvirtSession(HostFacet, Session):
+class LibvirtSession(HostFacet, StorageFacet, NetworkFacet, Session):
     """One live connection.
 
     Args:
@@ -82,6 +85,8 @@ class LibvirtSession(HostFacet, Session):
         self._support: Mapping[Feature, Support] | None = None
         self._bulk_stats: bool | None = None
         self._opened: set[SerialConsole] = set()
+        self._patience = Patience()
+        self._pools_seen: Sequence[PoolInfo] = ()
         if not self._shared:
             self._watch(connection)
 
@@ -524,13 +529,3 @@ def _wake_or_resume(domain: libvirt.virDomain) -> None:
 def _discard_save(domain: libvirt.virDomain) -> None:
     if domain.hasManagedSaveImage(0):
         domain.managedSaveRemove(0)
-
-
-@contextlib.contextmanager
-def gone_is_nothing() -> Iterator[None]:
-    """In a listing, a guest that went away meanwhile is left out."""
-    try:
-        yield
-    except libvirt.libvirtError as error:
-        if not isinstance(driver_error(error), (NotFound, WrongState)):
-            raise

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 
 from drivers.errors import WrongState
-from drivers.libvirtd.errors import translate
+from drivers.libvirtd.errors import gone_is_nothing, translate
 from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, POWER, SAVING, LibvirtDriver, libvirt_ways
-from drivers.libvirtd.session import LibvirtSession, gone_is_nothing
+from drivers.libvirtd.kinds import HOLDINGS, LATER, POWER, SAVING, LibvirtDriver, libvirt_ways
+from drivers.libvirtd.session import LibvirtSession
 from drivers.libvirtd.stats import NANOSECONDS
 from drivers.types import Feature, GuestState, Proof, Technique, VirtualizationType
 
@@ -94,7 +94,7 @@ class XenDriver(LibvirtDriver):
     label = "Xen"
     product = "Xen"
     schemes = ("xen",)
-    features = POWER | SAVING | {Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
+    features = POWER | SAVING | HOLDINGS | {Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
     reasons = {
         **LATER,
         Feature.RESET: "libvirt has no reset button for Xen guests; force it off and start it.",

@@ -24,6 +24,7 @@ from drivers.errors import (
 )
 from drivers.types import Feature, GuestEvent, GuestEventKind, GuestRef, GuestState
 from tests import scorecard
+from tests.drivers.holdings import HoldingsConformance
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ VERBS: dict[Feature, Callable[[Session, GuestRef], object]] = {
     Feature.CONSOLE_SPICE: lambda session, ref: session.open_console(ref, "spice"),
     Feature.SCREENSHOT: lambda session, ref: session.screenshot(ref),
 }
+"""Verbs of guests; those of storage and networks stand in `holdings.EVERY_VERB`."""
 NEEDS_RUNNING = (
     Feature.SHUTDOWN,
     Feature.REBOOT,
@@ -79,6 +81,11 @@ class Lab:
         while_rebooting: What a guest may read as between its reboot and its return; never as shut off.
         tells_memory: Whether how much memory a guest was given can be read back.
         console_is_shared: Every console is a shell of its own: nobody has to be thrown out of it.
+        pool_target: Name of a pool to be made → an absolute path that may be a directory on the host.
+        has_bytes: Whether volumes hold what is written into them.
+        makes_qcow2: Whether the host can make qcow2 volumes.
+        network: Name of a network that is there, and has given no address out.
+        has_leases: Whether networks tell what they gave out.
     """
 
     driver: Driver
@@ -94,6 +101,11 @@ class Lab:
     while_rebooting: frozenset[GuestState] = frozenset({GuestState.RUNNING})
     tells_memory: bool = True
     console_is_shared: bool = False
+    pool_target: Callable[[str], str] = "/srv/{}".format
+    has_bytes: bool = True
+    makes_qcow2: bool = True
+    network: str = "default"
+    has_leases: bool = True
 
     def has(self, feature: Feature) -> bool:
         return feature in self.driver.features
@@ -162,7 +174,7 @@ def ask(console: Console, question: bytes, answer: bytes, seconds: float = 60.0)
         patience = min(2.0, patience * 2)
 
 
-class Conformance:
+class Conformance(HoldingsConformance):
     """Derive, and give a `lab` fixture."""
 
     # -- what is declared -----------------------------------------------------------------------------------------

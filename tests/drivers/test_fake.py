@@ -45,6 +45,7 @@ def lab(place: FakeWorld, session):
         return place.add(f"guest-{next(numbers)}").ref
 
     numbers = itertools.count()
+    place.networks.add()
     return Lab(
         driver=registry.get("fake"),
         endpoint=place.endpoint,

@@ -129,7 +129,18 @@ def test_a_volume_in_use_is_busy(session, place):
         session.volume_delete("store", "web")
 
 
-def test_transfers_break_off_where_told_and_let_the_volume_go(session, place):
+def test_a_volume_deleted_meanwhile_is_not_said_to_be_written(session, place):
+    session.volume_create("store", spec())
+
+    def deleting(size: int) -> bytes:
+        place.storage.remove_volume("store", "web")
+        return bytes(size)
+
+    with pytest.raises(NotFound):
+        session.volume_upload("store", "web", deleting, length=10)
+
+
+def test_transfers_break_off_where_told(session, place):
     session.volume_create("store", spec())
 
     def failing(_size: int) -> bytes:

@@ -35,7 +35,7 @@ def ref_of(guest: local.Guest) -> GuestRef:
 
 
 @pytest.fixture
-def qemu(qemu_guest):
+def qemu(qemu_guest, pool_home, lab_network):
     require_libvirtd(local.QEMU_URI)
     driver = registry.get("qemu")
     endpoint = Endpoint(driver="qemu", uri=local.QEMU_URI)
@@ -47,12 +47,14 @@ def qemu(qemu_guest):
         make=lambda: ref_of(qemu_guest(kind="bootsector")),
         make_shell=lambda: ref_of(qemu_guest()),
         make_screen=lambda: ref_of(qemu_guest(*SCREEN, kind="bootsector")),
+        pool_target=lambda name: str(pool_home / name),
+        network=lab_network,
     )
     session.close()
 
 
 @pytest.fixture
-def lxc(lxc_guest):
+def lxc(lxc_guest, pool_home, lab_network):
     require_libvirtd(local.LXC_URI)
     driver = registry.get("lxc")
     endpoint = Endpoint(driver="lxc", uri=local.LXC_URI)
@@ -62,7 +64,15 @@ def lxc(lxc_guest):
         return ref_of(lxc_guest())
 
     yield Lab(
-        driver=driver, endpoint=endpoint, session=session, make=make, make_shell=make, make_screen=make, boot_seconds=20
+        driver=driver,
+        endpoint=endpoint,
+        session=session,
+        make=make,
+        make_shell=make,
+        make_screen=make,
+        boot_seconds=20,
+        pool_target=lambda name: str(pool_home / name),
+        network=lab_network,
     )
     session.close()
 

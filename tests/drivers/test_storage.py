@@ -63,7 +63,7 @@ def test_every_type_takes_what_it_asks_for_and_nothing_else(type_):
     names = {field.name for field in known.fields}
     assert set(GOOD[type_]) <= names <= {field.name for field in dataclasses.fields(PoolSpec)}
     required = sorted(f"/{field.name}" for field in known.fields if field.required)
-    assert sorted(pointers(lambda: check_pool(PoolSpec(name="guests", type=type_)))) == required
+    assert sorted(pointers(lambda: check_pool(PoolSpec(name="guests", type=type_, build=False)))) == required
     for stranger in {"target", "source_name", "source_directory", "initiator"} - names:
         assert pointers(lambda name=stranger: check_pool(pool(type_, **{name: "/srv/x"}))) == [f"/{stranger}"]
 
@@ -73,6 +73,8 @@ def test_all_that_is_wrong_is_said_at_once():
     assert pointers(lambda: check_pool(spec)) == ["/name", "/target", "/source_host", "/source_directory"]
     assert pointers(lambda: check_pool(pool("floppy"))) == ["/type"]
     assert pointers(lambda: check_pool(pool("iscsi", secret_uuid=""))) == ["/secret_uuid"]
+    assert pointers(lambda: check_pool(pool("fs", source_format="auto"))) == ["/source_format"]
+    assert check_pool(pool("fs", source_format="auto", build=False))
 
 
 NAMES = [

@@ -12,7 +12,10 @@ from tests.drivers.conformance import Conformance, Lab
 from tests.waiting import wait_until
 
 NODE = """<node><domain type='test'><name>first</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
-<os><type arch='x86_64'>hvm</type></os></domain></node>"""
+<os><type arch='x86_64'>hvm</type></os></domain>
+<network><name>default</name><forward mode='nat'/><bridge name='virbr0'/>
+<ip address='192.0.2.1' netmask='255.255.255.0'><dhcp><range start='192.0.2.2' end='192.0.2.9'/></dhcp></ip></network>
+</node>"""
 
 
 def guest_xml(name: str) -> str:
@@ -38,7 +41,15 @@ def lab(endpoint):
         return session.define(guest_xml(f"guest-{uuid.uuid4().hex[:8]}")).ref
 
     yield Lab(
-        driver=driver, endpoint=endpoint, session=session, make=make, make_shell=make, make_screen=make, boot_seconds=1
+        driver=driver,
+        endpoint=endpoint,
+        session=session,
+        make=make,
+        make_shell=make,
+        make_screen=make,
+        boot_seconds=1,
+        has_bytes=False,
+        has_leases=False,
     )
     session.close()
 

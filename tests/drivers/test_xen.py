@@ -17,6 +17,7 @@ from drivers.types import Credentials, Endpoint, Feature, GuestRef, GuestState, 
 from tests import scorecard
 from tests.drivers import servers
 from tests.drivers.conformance import VERBS, Conformance, Lab, News, ask, read_until
+from tests.labs import local
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -47,8 +48,14 @@ def make(xen_host, xen_guests, session):
     return make
 
 
+@pytest.fixture(scope="module")
+def network(xen_host):
+    with local.network(xen_host.uri()) as name:
+        yield name
+
+
 @pytest.fixture
-def xen(xen_host, session, make) -> Lab:
+def xen(xen_host, session, make, network) -> Lab:
     return Lab(
         driver=registry.get("xen"),
         endpoint=session.endpoint,
@@ -57,6 +64,9 @@ def xen(xen_host, session, make) -> Lab:
         make_shell=make,
         make_screen=lambda: make("pv", "--vnc", str(xen_host.vnc_port)),
         while_rebooting=frozenset({GuestState.RUNNING, GuestState.SHUTTING_DOWN}),
+        pool_target="/var/lib/libvirt/images/{}".format,
+        makes_qcow2=False,  # its dom0 has no qemu-img
+        network=network,
     )
 
 

@@ -17,6 +17,7 @@ from tests.labs.hosts import LabHosts, lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 class GuestFactory(Protocol):
@@ -94,6 +95,21 @@ def lxc_guest() -> Iterator[GuestFactory]:
 
     yield make
     _remove(made)
+
+
+@pytest.fixture
+def pool_home() -> Iterator[Path]:
+    """A directory of this machine where pools may have their targets."""
+    with local.pool_home() as home:
+        yield home
+
+
+@pytest.fixture(scope="module")
+def lab_network() -> Iterator[str]:
+    """The name of a virtual network of this machine's libvirtd, which is off."""
+    require_libvirtd(local.QEMU_URI)
+    with local.network() as name:
+        yield name
 
 
 @pytest.fixture(scope="session")

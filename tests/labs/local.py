@@ -12,13 +12,17 @@ import pty
 import re
 import select
 import shutil
+import signal
+import socket
+import struct
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from tests.waiting import wait_until
 
@@ -85,6 +89,96 @@ def ensure_libvirtd(uri: str = QEMU_URI) -> None:
         return
     run(ROOT / "scripts" / "local-libvirtd", timeout=100)
     virsh(uri, "uri", timeout=5)
+
+
+@contextlib.contextmanager
+def network(uri: str = QEMU_URI) -> Iterator[str]:
+    """A virtual network that is defined, not started and gives out addresses once it is; its name."""
+    name = f"{PREFIX}net-{uuid.uuid4().hex[:8]}"
+    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+        file.write(
+            f"<network><name>{name}</name><forward mode='nat'/><ip address='192.0.2.1' netmask='255.255.255.0'>"
+            "<dhcp><range start='192.0.2.2' end='192.0.2.9'/></dhcp></ip></network>"
+        )
+        file.flush()
+        virsh(uri, "net-define", file.name)
+    try:
+        yield name
+    finally:
+        virsh(uri, "net-undefine", name)
+
+
+@contextlib.contextmanager
+def pool_home() -> Iterator[Path]:
+    """A directory for the targets of storage pools, which QEMU's own account may enter. Gone afterwards with all that is in it."""
+    LABS_DIR.mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="pools-", dir=LABS_DIR))
+    home.chmod(0o755)
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home)
+
+
+def libvirtd_mounts() -> tuple[str, ...]:
+    """What goes before a command that is to see, and change, the mounts that this machine's libvirtd sees: it may have its own."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect("/run/libvirt/libvirt-sock")
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, _uid, _gid = struct.unpack("3i", credentials)
+    return "nsenter", "-t", str(pid), "-m"
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, *, size_bytes: int) -> Iterator[None]:
+    """A file system of this size at `place`, for libvirtd's eyes: soon full."""
+    run(*libvirtd_mounts(), "mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "vmmtest", place)
+    try:
+        yield
+    finally:
+        run(*libvirtd_mounts(), "umount", place)
+
+
+@dataclass(slots=True)
+class FrozenDisk:
+    """A directory whose file system can be told to stop answering, as a dead file server's does.
+
+    Whoever uses this machine's libvirtd waits with it: it thaws by itself after `MOST_SECONDS`, and dies with us.
+    """
+
+    MOST_SECONDS: ClassVar[float] = 60.0
+
+    process: subprocess.Popen[bytes]
+
+    def freeze(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+        alarm = threading.Timer(self.MOST_SECONDS, self.thaw)
+        alarm.daemon = True
+        alarm.start()
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def frozen_disk(source: Path, place: Path) -> Iterator[FrozenDisk]:
+    """`source`, mounted at `place` for libvirtd's eyes by a process that can be stopped."""
+    words = ["setpriv", "--pdeathsig", "KILL", *libvirtd_mounts(), "bindfs", "-f", str(source), str(place)]
+    try:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+    except FileNotFoundError as error:
+        raise LabError("nsenter is not installed") from error
+    disk = FrozenDisk(process)
+    try:
+        mounts = Path(f"/proc/{process.pid}/mounts")
+        wait_until(lambda: process.poll() is not None or str(place) in mounts.read_text(), 20, "bindfs mounts")
+        if process.poll() is not None:
+            raise LabError("bindfs does not run here")
+        yield disk
+    finally:
+        disk.thaw()
+        process.terminate()
+        process.wait(20)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,173 @@
+"""A volume's bytes over a libvirt stream, up and down: in pieces, with flat memory, and believed only when they are there.
+
+Measured on libvirt 9.0:
+
+- Pieces of 512 KiB and 1 MiB go up fastest (64 KiB takes twice as long, 4 MiB three times); coming down the daemon cuts at 256 KiB.
+- Going up, a disk that stalls stalls the sender: the daemon stops reading the connection, keepalive answers too, and the client's
+  own keepalive would call the host dead. So a transfer has a connection of its own, and patience with it (`KEEPALIVE`).
+- Coming down nothing holds the daemon back: whatever `write` has not taken piles up in this process (256 MiB in three seconds). So a
+  download is many short streams, and at most one of them can pile up.
+- The daemon writes behind the stream's back. What fails in the last MiB or two, a full disk above all, is never told: `finish` says
+  yes. So the end of each upload is read back and compared.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libvirt
+
+from drivers.errors import DriverError, NoSpace
+from drivers.libvirtd.errors import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+PIECE_BYTES = 512 * 1024
+SEGMENT_BYTES = 16 * 1024 * 1024
+"""As much as one stream brings down, and so the most that can pile up."""
+KEEPALIVE = (5, 6)
+"""Interval, count: 35 s, a little more than the 30 s after which the daemon itself gives up a connection that it does not read."""
+_ZEROS = bytes(PIECE_BYTES)
+
+
+class Transfer:
+    """One volume on a connection that nothing else uses.
+
+    Args:
+        line: The connection.
+        pool: Name of its pool.
+        name: Its own.
+    """
+
+    def __init__(self, line: libvirt.virConnect, pool: str, name: str) -> None:
+        self._line, self._pool, self._name = line, pool, name
+        with self._told():
+            self._home = line.storagePoolLookupByName(pool)
+            self.volume = self._home.storageVolLookupByName(name)
+
+    def _told(self) -> AbstractContextManager[None]:
+        """Around libvirt's calls alone: what the caller's own function raises is no fault of the hypervisor's."""
+        return translate(pool=self._pool, volume=self._name)
+
+    # -- up ----------------------------------------------------------------------------------------------------------------
+    def upload(self, read: Callable[[int], bytes], *, offset: int, length: int) -> None:
+        """Write up to `length` bytes from `read` at `offset`, and look whether they are there.
+
+        Raises:
+            NoSpace: The pool is full.
+            DriverError: The host did not keep what was written.
+        """
+        with self._told():
+            stream = self._line.newStream(0)
+            self.volume.upload(stream, offset, length, 0)
+        # Where the last piece that is not all zeros lies, and the last one: a fresh volume reads as zeros whether they arrived or not.
+        telling: tuple[int, bytes] | None = None
+        last: tuple[int, bytes] | None = None
+        moved = 0
+        try:
+            while piece := _filled(read, min(PIECE_BYTES, length - moved)):
+                with self._told():
+                    _send(stream, piece)
+                last = (offset + moved, piece)
+                if piece != _ZEROS[: len(piece)]:
+                    telling = last
+                moved += len(piece)
+            with self._told():
+                stream.finish()
+        except BaseException:
+            _abort(stream)
+            raise
+        for at, piece in {one for one in (telling, last) if one is not None}:
+            self._check(at, piece)
+
+    def _check(self, at: int, piece: bytes) -> None:
+        kept = bytearray()
+        self._segment(kept.extend, at, len(piece))
+        if kept != piece:
+            raise self._not_kept()
+
+    def _not_kept(self) -> DriverError:
+        with self._told():
+            self._home.refresh(0)
+            free = self._home.info()[3]
+        if free < 2 * PIECE_BYTES:
+            return NoSpace(f"There is no space left in the storage pool {self._pool}.", pool=self._pool)
+        return DriverError(
+            "The host did not keep what was written: look at its storage, and at its log.",
+            pool=self._pool,
+            volume=self._name,
+        )
+
+    # -- down --------------------------------------------------------------------------------------------------------------
+    def download(self, write: Callable[[bytes], object], *, offset: int, length: int, expected: int) -> None:
+        """Hand `length` bytes from `offset` on to `write`; 0: all up to the end.
+
+        Args:
+            write: Takes a piece; what it raises breaks the download off.
+            offset: In bytes.
+            length: In bytes.
+            expected: How many bytes there are from `offset` to the end, as far as is known.
+
+        Raises:
+            DriverError: There came fewer.
+        """
+        moved = 0
+        while not length or moved < length:
+            wanted = min(SEGMENT_BYTES, length - moved) if length else SEGMENT_BYTES
+            got = self._segment(write, offset + moved, wanted)
+            moved += got
+            if got < wanted:
+                break
+        if moved < (min(length, expected) if length else expected):
+            raise DriverError(
+                f"The volume ended after {moved} bytes of {expected}: it was changed meanwhile, or its storage is broken.",
+                pool=self._pool,
+                volume=self._name,
+            )
+
+    def _segment(self, write: Callable[[bytes], object], offset: int, length: int) -> int:
+        """One stream's worth; answers how many bytes there were."""
+        with self._told():
+            stream = self._line.newStream(0)
+            self.volume.download(stream, offset, length, 0)
+        got = 0
+        try:
+            while True:
+                with self._told():
+                    piece = stream.recv(PIECE_BYTES)
+                if isinstance(piece, int) or not piece:
+                    break
+                got += len(piece)
+                write(piece)
+            with self._told():
+                stream.finish()
+        except BaseException:
+            _abort(stream)
+            raise
+        return got
+
+
+def _filled(read: Callable[[int], bytes], size: int) -> bytes:
+    """`size` bytes, fewer at the end: a reader that gives little at a time costs no message for each."""
+    piece = read(size) if size else b""
+    if not piece or len(piece) == size:
+        return piece
+    whole = bytearray(piece)
+    while len(whole) < size and (piece := read(size - len(whole))):
+        whole += piece
+    return bytes(whole)
+
+
+def _send(stream: libvirt.virStream, piece: bytes) -> None:
+    sent = stream.send(piece)
+    while sent < len(piece):
+        sent += stream.send(piece[sent:])
+
+
+def _abort(stream: libvirt.virStream) -> None:
+    try:
+        stream.abort()
+    except (libvirt.libvirtError, SystemError):
+        return  # it is over already, which is what was wanted
