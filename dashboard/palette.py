@@ -1,4 +1,4 @@
-"""What the command palette finds: guests with what may be done to them, hosts, pools, networks. Bounded, seven queries for any fleet."""
+"""What the command palette finds: guests with what may be done to them, hosts, pools, networks, images. Bounded: eight queries."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.db.models.functions import Lower
 from accounts.policy import visible
 from core.errors import BadInput
 from hosts.models import Host, Hypervisor
+from images.models import Image
 from networks.models import Network
 from storage.models import StoragePool
 from vms.consoles import console_action
@@ -46,6 +47,7 @@ def palette(by: Actor, q: str = "") -> dict[str, Any]:
     named = Q(name__icontains=q) if q and not complete else Q()
     pools = _resources(visible(by, StoragePool.objects.filter(named, gone_at=None)))
     networks = _resources(visible(by, Network.objects.filter(named, gone_at=None)))
+    images = visible(by, Image.objects.filter(named)).order_by(Lower("name"), "pk")[:RESOURCES_MAX]
     return {
         "items": [_guest(vm, by) for vm in guests]
         + [_host(host) for host in hosts[:HOSTS_MAX]]
@@ -53,7 +55,8 @@ def palette(by: Actor, q: str = "") -> dict[str, Any]:
         + [
             _resource("network", one, "active" if one.active else "inactive", f"/networks/{one.pk}", one.bridge)
             for one in networks
-        ],
+        ]
+        + [_image(image) for image in images],
         "complete": complete,
     }
 
@@ -69,7 +72,7 @@ def _guests(rows: QuerySet[VM], limit: int) -> list[VM]:
 
 def _found(by: Actor, q: str) -> list[VM]:
     words = q.split()
-    verbs = [label.lower().split() for label in labels().values()] + [["console"]]
+    verbs = [label.lower().split() for label in labels().values()] + [["console"], ["snapshot"], ["take", "snapshot"]]
     for length in (2, 1):
         begun = [word.lower() for word in words[:length]]
         if len(words) > length and any(
@@ -129,4 +132,16 @@ def _resource(kind: str, row: Resource, state: str, url: str, also: str) -> dict
         "sub": row.host.name,
         "url": url,
         "also": " ".join(text for text in (row.uuid, str(row.pk), also) if text),
+    }
+
+
+def _image(image: Image) -> dict[str, Any]:
+    return {
+        "kind": "image",
+        "id": str(image.pk),
+        "name": image.name,
+        "state": "",
+        "sub": image.get_kind_display(),
+        "url": f"/images/{image.pk}",
+        "also": " ".join(text for text in (image.title, image.os_id, str(image.pk), *image.tags) if text),
     }

@@ -13,6 +13,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
+from core.errors import VmmError
 from drivers.base import Session
 from drivers.errors import DriverError, Timeout, Unreachable
 
@@ -90,8 +91,8 @@ class Held:
         except Unreachable as error:
             self._on_unreachable(self, error)
             raise
-        except DriverError:
-            raise
+        except VmmError:
+            raise  # its own error, or ours out of a callback (an upload that is cancelled)
         except Exception as error:
             # libvirt-python raises SystemError and UnicodeDecodeError on malformed answers (measured with openvz).
             log.exception("driver raised a foreign error", extra={"verb": name, "driver": session.endpoint.driver})

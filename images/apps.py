@@ -9,8 +9,8 @@ class ImagesConfig(AppConfig):
     name = "images"
 
     def ready(self) -> None:
-        """Tell what it knows of the uses of volumes."""
-        from images.uses import Copies  # noqa: PLC0415 - models cannot be imported before
+        """Tell which volumes are its copies."""
+        from images.uses import ImageCopies  # noqa: PLC0415 - models cannot be imported before
         from storage.uses import register  # noqa: PLC0415
 
-        register(Copies())
+        register(ImageCopies())

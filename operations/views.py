@@ -153,6 +153,7 @@ def _target_url(operation: Operation) -> str:
         "storage-pool": "/storage/",
         "volume": "/storage/volumes/",
         "network": "/networks/",
+        "image": "/images/",
     }
     return f"{pages[kind]}{identity}" if identity and kind in pages else ""
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from storage import pool_actions, volume_actions
+from storage import content, pool_actions, volume_actions
 
-__all__ = ["pool_actions", "volume_actions"]
+__all__ = ["content", "pool_actions", "volume_actions"]

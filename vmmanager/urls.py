@@ -27,6 +27,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("hosts.urls")),
     path("", include("storage.urls")),
     path("", include("networks.urls")),
+    path("", include("images.urls")),
     path("", include("vms.urls")),
     path("", include("dashboard.urls")),
 ]

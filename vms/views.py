@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from django.db.models import Count, Q
 from django.http import Http404, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
@@ -16,6 +17,7 @@ from accounts.answers import is_htmx
 from accounts.policy import may, visible
 from core.errors import BadInput, Missing
 from core.paging import Page, paginate
+from core.units import format_duration
 from drivers.types import Feature
 from events.selectors import ORDERINGS as EVENT_ORDERINGS
 from events.selectors import event_list
@@ -27,11 +29,13 @@ from operations import engine
 from operations.models import Operation
 from operations.views import title_of
 from vms import grammar, selectors
-from vms.choices import ACTIVE, State
+from vms.binned import bin_hours
+from vms.choices import ACTIVE, BinStorage, State
 from vms.consoles import console_types
+from vms.leftovers import fates
 from vms.models import VM
 from vms.rows import address_text, vm_buttons, vm_rows
-from vms.services import vm_get
+from vms.services import vm_actions, vm_get
 
 if TYPE_CHECKING:
     import uuid
@@ -46,7 +50,7 @@ ILL_MAX = 3
 EVENTS_PAGE = 100
 EVENTS_RECENT = 8
 OPERATIONS_RECENT = 6
-PARTS = ("head", "facts", "devices", "operations")
+PARTS = ("head", "facts", "devices", "operations", "delete")
 
 
 # -- the list ----------------------------------------------------------------------------------------------------------
@@ -81,7 +85,27 @@ def vm_list(request: HttpRequest) -> HttpResponse:
         context["hosts"] = visible(by, Host.objects.all()).count()
     part = is_htmx(request)
     context["may_manage"] = may(by, "host.manage")
+    context["has_bin"] = bin_hours() > 0
     return render(request, "vms/_list.html" if part else "vms/list.html", context, status=status)
+
+
+@require_safe
+@access("view")
+def vm_bin(request: HttpRequest) -> HttpResponse:
+    """Guests that were deleted and can be had back, the latest first. To our own scripts the list alone."""
+    by = _actor(request)
+    page = selectors.vm_page(
+        by, ordering="-binned_at", cursor=request.GET.get("cursor") or None, limit=PAGE, whole=False, binned=True
+    )
+    items = [{"vm": vm, "actions": vm_actions(vm, by=by), "delete_text": _delete_text(vm)} for vm in page.items]
+    context = {
+        "page": page,
+        "items": items,
+        "now": timezone.now(),
+        "bin_seconds": bin_hours() * 3600,
+        "may_delete": may(by, "vm.delete"),
+    }
+    return render(request, "vms/_bin.html" if is_htmx(request) else "vms/bin.html", context)
 
 
 def _mark_groups(by: Actor, items: list[dict[str, Any]], q: str) -> None:
@@ -106,7 +130,7 @@ def _ill(by: Actor) -> list[Hypervisor]:
     """Hypervisors out of reach that have guests, each with how many. One query."""
     rows = visible(by, Hypervisor.objects.select_related("host").defer("credentials", "capabilities"))
     rows = rows.filter(state__in=(LinkState.OFFLINE, LinkState.ERROR))
-    counted = rows.annotate(guests=Count("vms", filter=Q(vms__gone_at=None))).filter(guests__gt=0)
+    counted = rows.annotate(guests=Count("vms", filter=Q(vms__gone_at=None, vms__binned_at=None))).filter(guests__gt=0)
     return list(counted.order_by("host__name", "driver")[:ILL_MAX])
 
 
@@ -160,7 +184,7 @@ def vm_detail(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
         vm = vm_get(vm_id, by=by)
     except Missing:
         return _gone(request, vm_id)
-    context = _page(vm, by, tab="overview") | _facts(vm) | _operations(vm, by)
+    context = tab_page(vm, by, tab="overview") | _facts(vm) | _operations(vm, by)
     recent = visible_events(by, event_list(objects=vm.ref)).order_by("-seq")[:EVENTS_RECENT]
     return render(request, "vms/detail.html", {**context, "lines": lines_of(recent), "events_limit": EVENTS_RECENT})
 
@@ -168,11 +192,14 @@ def vm_detail(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
 @require_safe
 @access("view")
 def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
-    """A living part of the same page: head, facts, devices or operations. A guest that went meanwhile says so there."""
+    """A living part of the same page: head, facts, devices or operations; or the questions before it is deleted.
+
+    A guest that went meanwhile says so there.
+    """
     if part not in PARTS:
         raise Http404
     by = _actor(request)
-    vm = _any_vm(vm_id, by)
+    vm = any_vm(vm_id, by)
     if vm.gone_at is not None:
         return render(request, "vms/_gone.html", {"vm": vm, "part": part})
     context: dict[str, Any] = {"vm": vm, "tab": ""}
@@ -182,6 +209,8 @@ def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
         context |= _facts(vm) | _buttons(vm, by)
     elif part == "operations":
         context |= _operations(vm, by)
+    elif part == "delete":
+        context |= _removal(vm)
     return render(request, f"vms/_{part}.html", context)
 
 
@@ -194,7 +223,7 @@ def vm_xml(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     return render(
         request,
         "vms/xml.html",
-        {**_page(vm, by, tab="xml"), "may_read": may(by, "vm.xml", vm), "why_none": _why_no_xml(vm)},
+        {**tab_page(vm, by, tab="xml"), "may_read": may(by, "vm.xml", vm), "why_none": _why_no_xml(vm)},
     )
 
 
@@ -209,7 +238,7 @@ def _why_no_xml(vm: VM) -> str:
 def vm_events(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     """All that happened to it; also of a guest that is gone."""
     by = _actor(request)
-    vm = _any_vm(vm_id, by)
+    vm = any_vm(vm_id, by)
     rows = visible_events(by, event_list(objects=vm.ref))
     page = paginate(
         rows, orderings=EVENT_ORDERINGS, ordering="-seq", cursor=request.GET.get("cursor") or None, limit=EVENTS_PAGE
@@ -224,13 +253,13 @@ def vm_events(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
         return render(request, "events/_lines.html", context)
     if vm.gone_at is not None:
         return redirect("vm", vm.pk)
-    return render(request, "vms/events.html", {**context, **_page(vm, by, tab="events")})
+    return render(request, "vms/events.html", {**context, **tab_page(vm, by, tab="events")})
 
 
 def _gone(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     """When it went, what was last known, and its history."""
     by = _actor(request)
-    vm = _any_vm(vm_id, by)
+    vm = any_vm(vm_id, by)
     rows = visible_events(by, event_list(objects=vm.ref))
     page = paginate(rows, orderings=EVENT_ORDERINGS, ordering="-seq", limit=EVENTS_PAGE)
     context = {
@@ -243,7 +272,8 @@ def _gone(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     return render(request, "vms/gone.html", context)
 
 
-def _any_vm(vm_id: uuid.UUID, by: Actor) -> VM:
+def any_vm(vm_id: uuid.UUID, by: Actor) -> VM:
+    """One that the caller may see, gone or not. Raises Missing."""
     rows = VM.objects.select_related("hypervisor__host", "owner").defer("hypervisor__credentials")
     vm = visible(by, rows).filter(pk=vm_id).first()
     if vm is None:
@@ -251,7 +281,7 @@ def _any_vm(vm_id: uuid.UUID, by: Actor) -> VM:
     return vm
 
 
-def _page(vm: VM, by: Actor, *, tab: str) -> dict[str, Any]:
+def tab_page(vm: VM, by: Actor, *, tab: str) -> dict[str, Any]:
     """What the shell of each tab needs."""
     return {"vm": vm, "tab": tab, "may_edit": may(by, "vm.edit", vm), **_buttons(vm, by)}
 
@@ -282,14 +312,38 @@ def _trouble(vm: VM) -> str:
 
 
 def _delete_text(vm: VM) -> str:
-    """What exactly goes and what stays, for the confirmation."""
+    """How far it can be undone, for the confirmation; what goes and what stays is listed below it."""
     parts = []
+    if vm.binned_at is not None:
+        return _("It goes at once and for good, with its definition. The history keeps that.")
     if vm.state in ACTIVE:
         parts.append(_("The guest is running and is forced off first: what it has not written to disk is lost."))
     if "prod" in vm.tags:
         parts.append(_("It carries the tag prod."))
-    parts.append(_("Its definition goes; its disks stay where they are. The history keeps the definition."))
+    if _goes_to_bin(vm):
+        parts.append(
+            _("It goes to the bin and can be had back for %(span)s.") % {"span": format_duration(bin_hours() * 3600)}
+        )
+    else:
+        parts.append(_("It goes at once and for good, with its definition. The history keeps that."))
     return " ".join(parts)
+
+
+def _goes_to_bin(vm: VM) -> bool:
+    return bin_hours() > 0 and vm.persistent and vm.binned_at is None
+
+
+def _removal(vm: VM) -> dict[str, Any]:
+    """Its disks with what would become of each, for the confirmation."""
+    found = fates(vm)
+    supported, reason = vm.hypervisor.support(Feature.STORAGE_POOLS)
+    return {
+        "fates": found,
+        "deletable": supported and any(not fate.kept for fate in found),
+        "why_none": "" if supported else reason,
+        "to_bin": _goes_to_bin(vm),
+        "gone": vm.bin_storage == BinStorage.DELETE,
+    }
 
 
 def _facts(vm: VM) -> dict[str, Any]:

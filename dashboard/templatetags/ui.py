@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from django import template
+from django.template.loader import render_to_string
 from django.templatetags.static import static
 from django.utils import formats, timezone
 from django.utils.html import format_html, json_script
@@ -25,6 +26,7 @@ from django.utils.translation.trans_real import DjangoTranslation
 from django.views.i18n import JSONCatalog
 
 from core.units import format_bytes
+from drivers import osinfo
 from drivers.storage import POOL_TYPES
 from hosts.choices import LinkState, TechniqueChoice, VirtualizationTypeChoice
 from operations.choices import State as OperationState
@@ -129,6 +131,16 @@ def technique_label(value: str) -> str:
 def driver_label(value: str) -> str:
     """`qemu` → "QEMU"."""
     return DRIVER_LABELS.get(value, value)
+
+
+@register.filter
+def os_word(value: str) -> str:
+    """What people call a system of libosinfo's: `http://debian.org/debian/12` → "Debian 12"; a dash where nobody knows."""
+    known = osinfo.known().get(value)
+    if known is not None:
+        return known.name
+    words = " ".join(value.rstrip("/").split("/")[-2:]) if "://" in value else value
+    return words[:1].upper() + words[1:] if words else NOT_KNOWN
 
 
 @register.filter
@@ -285,6 +297,12 @@ def ago(at: datetime | None, style: str = "ago") -> SafeString:
 
 
 @register.filter
+def age(at: datetime | None) -> SafeString:
+    """`ago` as a filter, in the style `age`."""
+    return ago(at, "age")
+
+
+@register.filter
 def memory_size(vm: VM) -> str:
     """What a guest may use, short: a size, "no limit", or a dash where nobody knows."""
     if not vm.memory_limited:
@@ -399,6 +417,17 @@ def pretty_json(value: object) -> str:
 def split_tag(tag: str) -> str:
     """A tag as a term of the search language; quoted where it has blanks."""
     return f'tag:"{tag}"' if re.search(r"\s", tag) else f"tag:{tag}"
+
+
+@register.filter
+def chips(tags: Sequence[str]) -> SafeString:
+    """The first three tags of a row, each a link to the list of all that carry it."""
+    return mark_safe(" ".join(map(_chip, tags[:3])))  # noqa: S308 - escaped below
+
+
+@lru_cache(maxsize=1024)
+def _chip(tag: str) -> str:
+    return render_to_string("ui/_chip.html", {"tag": tag}).strip()
 
 
 @register.filter

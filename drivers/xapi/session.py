@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from drivers.base import Session
-from drivers.errors import ConsoleBusy, DriverError, NotFound, Unreachable, Unsafe, Unsupported, WrongState
+from drivers.errors import (
+    AlreadyExists,
+    ConsoleBusy,
+    DriverError,
+    InvalidDefinition,
+    NotFound,
+    Unreachable,
+    Unsafe,
+    Unsupported,
+    WrongState,
+)
 from drivers.types import Feature, GuestStats, HostStats, Support
 from drivers.xapi import records
 from drivers.xapi.console import XapiConsole
@@ -26,7 +36,7 @@ from drivers.xapi.tasks import Tasks
 from drivers.xapi.wire import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from drivers.base import Driver
     from drivers.types import Endpoint, GuestEvent, GuestInfo, GuestRef, GuestState, HostInfo
@@ -36,6 +46,7 @@ log = logging.getLogger(__name__)
 
 FEW = 4
 """So many guests are read one by one; more cost less by reading all."""
+NAME_MAX = 255
 START_SECONDS = 300.0
 SAVE_SECONDS = 1800.0
 STOP_SECONDS = 120.0
@@ -53,6 +64,7 @@ PERMISSIONS: dict[Feature, str] = {
     Feature.MANAGED_SAVE: "vm.suspend",
     Feature.DISCARD_MANAGED_SAVE: "vm.hard_shutdown",
     Feature.AUTOSTART: "vm.add_to_other_config",
+    Feature.RENAME: "vm.set_name_label",
     Feature.UNDEFINE: "vm.destroy",
     Feature.CONSOLE_VNC: "http/connect_console",
 }
@@ -207,6 +219,27 @@ class XapiSession(Session):
         if power == "Suspended":
             self._tasks.run("VM.hard_shutdown", opaque, seconds=STOP_SECONDS)
         self._tasks.run("VM.destroy", opaque, seconds=STOP_SECONDS)
+
+    def rename(self, ref: GuestRef, name: str) -> None:
+        """XenServer lets several guests have one name, and renames running ones; here it is the same everywhere."""
+        if not name.strip() or not name.isprintable() or len(name) > NAME_MAX:
+            message = f"A name has 1 to {NAME_MAX} characters that can be printed."
+            raise InvalidDefinition(message, guest=ref.name)
+        opaque, vm = self._find(ref)
+        if text(vm, "power_state") != "Halted":
+            message = "A guest that runs, or whose memory is saved, cannot be renamed; shut it down first."
+            raise WrongState(message, guest=ref.name)
+        if any(records.is_guest(one) for key, one in self._like_named(name) if key != opaque):
+            message = f"A guest called {name} exists already."
+            raise AlreadyExists(message, guest=ref.name)
+        self._wire.call("VM.set_name_label", opaque, name)
+
+    def _like_named(self, name: str) -> Iterator[tuple[str, Record]]:
+        """Guests, templates and snapshots of this name."""
+        answer = self._wire.call("VM.get_by_name_label", name)
+        for one in answer if isinstance(answer, list) else ():
+            opaque = records.reference(one)
+            yield opaque, records.record(self._wire.call("VM.get_record", opaque))
 
     # -- watching ---------------------------------------------------------------------------------------------------
     def stats(self) -> Sequence[GuestStats]:

@@ -115,6 +115,43 @@ def test_a_linux_guest_when_started_here_then_boots_answers_and_ends(
     shot(page, "guest-off", whole=True)
 
 
+def test_deleted_by_mistake_then_had_back_by_the_toast_and_for_good_only_by_its_name(
+    page: Page, product: Server, qemu_guest: QemuGuestFactory
+) -> None:
+    guest = qemu_guest(kind="bootsector")
+
+    def delete() -> None:
+        page.get_by_role("button", name="More", exact=True).click()
+        page.locator("[data-delete]").click()
+        expect(page.locator("dialog [type=submit]")).to_be_enabled()  # what can be undone takes no typing
+
+    identity = open_guest(page, product, guest)
+    delete()
+    page.locator("dialog [name=gone]").check()
+    expect(page.locator("dialog [type=submit]")).to_be_disabled()
+    page.locator("dialog [name=gone]").uncheck()
+    shot(page, "delete-dialog")
+    page.locator("dialog [type=submit]").click()
+    expect(page.locator("#vm-head")).to_contain_text("In the bin")
+    shot(page, "guest-in-the-bin")
+    page.locator(".toast [data-undo]").click()
+    expect(page.locator("#vm-head")).not_to_contain_text("In the bin")
+    assert guest.name in virsh(guest.uri, "list", "--all", "--name").split()
+
+    delete()
+    page.locator("dialog [type=submit]").click()
+    expect(page.locator("#vm-head")).to_contain_text("In the bin")
+    page.goto("/vms/bin")
+    live(page)
+    shot(page, "bin")
+    page.locator(f"#bin-{identity} [data-delete]").click()
+    page.locator("#ask-n").fill(guest.name)
+    shot(page, "delete-for-good")
+    page.locator("dialog [type=submit]").click()
+    expect(page.locator(f"#bin-{identity}")).to_have_count(0)
+    assert guest.uuid not in virsh(guest.uri, "list", "--all", "--uuid").split()
+
+
 def test_suspended_beside_when_looked_at_then_shown_within_seconds(
     page: Page, product: Server, qemu_guest: QemuGuestFactory, record_property
 ) -> None:

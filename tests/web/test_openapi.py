@@ -21,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from core.rest import OFFSET_STREAM
 from tests.factories import HypervisorFactory, NetworkFactory, TokenFactory, UserFactory, VMFactory, VolumeFactory
 from vmmanager.management.commands.openapi import PATH, rendered
 from vmmanager.openapi import breaking_changes
@@ -159,6 +160,7 @@ def token(request: pytest.FixtureRequest, db: None) -> str:
     return str(TokenFactory(user=user, scope=user.scope).secret)
 
 
+schemathesis.serializer.alias(OFFSET_STREAM, "application/octet-stream")
 raw = copy.deepcopy(DOCUMENT)
 document = schemathesis.openapi.from_dict(raw)
 document.app = get_wsgi_application()
