@@ -17,7 +17,7 @@ from networks.models import Network
 from storage.models import StoragePool, Volume
 from storage.reach import STATE_WORDS
 from storage.uses import uses_of
-from vms.models import PRESENT, VM, VMNic
+from vms.models import VM, VMNic
 from vms.plan import PlannedDisk, PlannedFile, PlannedNic, wrong
 from vms.spec import BootIn, DiskIn, InterfaceIn, VMSpec
 
