@@ -129,6 +129,13 @@ class Session(ABC):
         """Give a stopped guest another name; its uuid stays. Raises WrongState, AlreadyExists, InvalidDefinition."""
         raise self.unsupported(Feature.RENAME)
 
+    def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
+        """Write down what is ours to say of a guest, and nothing else, in its definition: so it outlives our database.
+
+        `facts` replace those that were there. Raises NotFound; Unsupported where a hypervisor keeps none or cannot change them.
+        """
+        raise self.unsupported(Feature.DEFINE)
+
     # -- power: each is done when it returns, unless it says otherwise -----------------------------------------------
     def start(self, ref: GuestRef) -> None:
         """Start a defined guest (resumes its managed save if it has one). Raises WrongState when it runs."""

@@ -25,6 +25,8 @@ VIR_CRED_AUTHNAME: int
 VIR_CRED_NOECHOPROMPT: int
 VIR_CRED_PASSPHRASE: int
 VIR_CRED_USERNAME: int
+VIR_DOMAIN_AFFECT_CONFIG: int
+VIR_DOMAIN_AFFECT_LIVE: int
 VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK: int
 VIR_DOMAIN_BLOCKED: int
 VIR_DOMAIN_BLOCKED_UNKNOWN: int
@@ -104,6 +106,9 @@ VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT: int
 VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP: int
 VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE: int
 VIR_DOMAIN_JOB_NONE: int
+VIR_DOMAIN_METADATA_DESCRIPTION: int
+VIR_DOMAIN_METADATA_ELEMENT: int
+VIR_DOMAIN_METADATA_TITLE: int
 VIR_DOMAIN_NOSTATE: int
 VIR_DOMAIN_NOSTATE_UNKNOWN: int
 VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH: int
@@ -283,6 +288,7 @@ class virDomain:
     def revertToSnapshot(self, snap: virDomainSnapshot, flags: int = 0) -> int: ...
     def screenshot(self, stream: virStream, screen: int, flags: int = 0) -> str: ...
     def setAutostart(self, autostart: int) -> int: ...
+    def setMetadata(self, type: int, metadata: str | None, key: str | None, uri: str | None, flags: int = 0) -> int: ...  # noqa: A002 - libvirt's word
     def shutdown(self) -> int: ...
     def shutdownFlags(self, flags: int = 0) -> int: ...
     def snapshotCreateXML(self, xmlDesc: str, flags: int = 0) -> virDomainSnapshot: ...

@@ -41,6 +41,7 @@ from vms.choices import BinStorage
 from vms.create import CreateFromXml, CreateParams, CreateVM, DesignVM, Draft, DraftParams, FromXmlParams, NewGuest
 from vms.definitions.actions import RenameVM
 from vms.definitions.head import head
+from vms.describe import KEPT, describe
 from vms.models import PRESENT, VM
 from vms.placing import place_for_xml, plan_vm
 from vms.readings import GuestReading, reading_key
@@ -74,6 +75,8 @@ ACTIONS = (
     "restore",
 )
 """The actions of `POST /vms/{id}/actions/ACTION`, in the order in which pages show them."""
+BULK_ACTIONS = tuple(name for name in ACTIONS if name != "rename")
+"""Those that can be meant for many at once: no two guests have one name."""
 
 
 BULK_ACTIONS = (*ACTIONS, "delete")
@@ -369,6 +372,8 @@ def vm_update(*, vm: VM, by: Actor, changes: Mapping[str, Any], if_version: int 
             ]
         )
         audit.record(by, "vm_changed", object=vm.ref, object_name=vm.name, changed=sorted(changed))
+        if changed.keys() & KEPT:
+            describe(vm, by=by)
     return vm
 
 

@@ -31,6 +31,7 @@ from vms import grammar, selectors
 from vms.binned import bin_hours
 from vms.choices import ACTIVE, BinStorage, State
 from vms.consoles import console_types
+from vms.definitions import services as definitions
 from vms.leftovers import fates
 from vms.models import VM
 from vms.rows import address_text, vm_buttons, vm_rows
@@ -49,7 +50,8 @@ ILL_MAX = 3
 EVENTS_PAGE = 100
 EVENTS_RECENT = 8
 OPERATIONS_RECENT = 6
-PARTS = ("head", "facts", "devices", "operations", "delete")
+REVISIONS_MAX = 50
+PARTS = ("head", "facts", "devices", "operations", "delete", "revisions")
 
 
 # -- the list ----------------------------------------------------------------------------------------------------------
@@ -191,13 +193,13 @@ def vm_detail(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
 @require_safe
 @access("view")
 def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
-    """A living part of the same page: head, facts, devices or operations; or the questions before it is deleted.
+    """A living part of its pages: head, facts, devices, operations or revisions; or the questions before it is deleted.
 
     A guest that went meanwhile says so there.
     """
-    if part not in PARTS:
-        raise Http404
     by = _actor(request)
+    if part not in PARTS or (part == "revisions" and not may(by, "vm.xml")):
+        raise Http404
     vm = any_vm(vm_id, by)
     if vm.gone_at is not None:
         return render(request, "vms/_gone.html", {"vm": vm, "part": part})
@@ -210,6 +212,8 @@ def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
         context |= _operations(vm, by)
     elif part == "delete":
         context |= _removal(vm)
+    elif part == "revisions":
+        context |= _revisions(vm, by)
     return render(request, f"vms/_{part}.html", context)
 
 
@@ -222,8 +226,20 @@ def vm_xml(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     return render(
         request,
         "vms/xml.html",
-        {**tab_page(vm, by, tab="xml"), "may_read": may(by, "vm.xml", vm), "why_none": _why_no_xml(vm)},
+        {
+            **tab_page(vm, by, tab="xml"),
+            **(_revisions(vm, by) if may(by, "vm.xml", vm) else {"may_read": False}),
+            "why_none": _why_no_xml(vm),
+        },
     )
+
+
+def _revisions(vm: VM, by: Actor) -> dict[str, Any]:
+    """What the definition was, and whether it can be changed. Two queries."""
+    rows = definitions.revisions(vm, by=by).defer("xml")
+    listed = list(rows[:REVISIONS_MAX])
+    more = rows.count() - len(listed) if len(listed) == REVISIONS_MAX else 0
+    return {"may_read": True, "revisions": listed, "more": more, "why_fixed": definitions.why_fixed(vm, by=by)}
 
 
 def _why_no_xml(vm: VM) -> str:

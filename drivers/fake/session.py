@@ -261,6 +261,10 @@ class FakeSession(Session):
         return self.world.create(spec)
 
     @_verb
+    def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
+        self.world.set_metadata(ref, facts, title=title, description=description)
+
+    @_verb
     def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
         return self.world.addresses(ref)
 

@@ -391,6 +391,10 @@ class FakeWorld(SnapshotVerbs):
                 return there.info()
         return self.define(xml)
 
+    def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
+        """Change what is ours to say of it, in its definition."""
+        self.define(design.described(self.definition(ref), facts, title=title, description=description))
+
     def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
         """What a test put there, per source. Raises NotFound, WrongState."""
         return {**SILENCE, **self._active(ref).addresses}

@@ -17,6 +17,7 @@ from drivers.base import Session
 from drivers.errors import ConsoleBusy, NotFound, Unreachable, Unsupported, WrongState
 from drivers.libvirtd import graphics, stats
 from drivers.libvirtd.addresses import AddressFacet
+from drivers.libvirtd.describing import describe
 from drivers.libvirtd.errors import (
     gone_is_nothing,
     translate,
@@ -285,6 +286,10 @@ class LibvirtSession(
     def set_autostart(self, ref: GuestRef, *, enabled: bool) -> None:
         """Start with the host, or not."""
         self._act(Feature.AUTOSTART, ref, lambda domain: domain.setAutostart(int(enabled)))
+
+    def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
+        """In the running definition and in the next one. Three calls; what others keep in the metadata stays."""
+        self._act(Feature.DEFINE, ref, lambda domain: describe(domain, facts, title=title, description=description))
 
     def undefine(self, ref: GuestRef) -> None:
         """Remove the definition of a stopped guest.

@@ -267,8 +267,12 @@ class StorageFacet:
         """Read it, on a connection of its own. A file in another format than raw comes as the file that it is."""
         self._require_bytes()
         with self._transfer(pool, name) as (transfer, info):
-            end = info.capacity_bytes if info.format == "raw" else 0
-            transfer.download(write, offset=offset, length=length, expected=max(0, end - offset))
+            if info.format != "raw":
+                transfer.download(write, offset=offset, length=length)
+                return
+            there = max(0, info.capacity_bytes - offset)
+            if there:
+                transfer.download(write, offset=offset, length=min(length, there) if length else there, all_of_it=True)
 
     @contextlib.contextmanager
     def _transfer(self, pool: str, name: str) -> Iterator[tuple[Transfer, VolumeInfo]]:

@@ -384,6 +384,28 @@ class Conformance(SnapshotConformance, HoldingsConformance):
         after = lab.session.guest(ref)
         assert after.xml_digest == before.xml_digest
 
+    def test_what_is_ours_to_say_is_kept_or_refused(self, lab: Lab) -> None:
+        if not lab.has(Feature.DEFINE):
+            return
+        ref = lab.make()
+        before = lab.session.guest(ref)
+        facts = {"id": "0190c7b4-0000-7000-8000-000000000000", "tags": "prod,web", "project": "a <b> & \u00e9"}
+        try:
+            lab.session.set_metadata(ref, facts, title="The web", description="Two\nlines")
+        except Unsupported:
+            assert lab.session.guest(ref) == before
+            return
+        after = lab.session.guest(ref)
+        assert (after.metadata, after.title, after.description) == (facts, "The web", "Two\nlines")
+        assert (after.disks, after.interfaces, after.memory_bytes) == (
+            before.disks,
+            before.interfaces,
+            before.memory_bytes,
+        )
+        lab.session.set_metadata(ref, {"id": facts["id"]}, title="", description="")
+        after = lab.session.guest(ref)
+        assert (after.metadata, after.title, after.description) == ({"id": facts["id"]}, "", "")
+
     def test_a_changed_definition_takes_effect(self, lab: Lab) -> None:
         if not lab.has(Feature.DEFINE):
             return
