@@ -224,7 +224,7 @@ def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
 def vm_xml(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     """The definition's tab. The definition itself is asked for by the page's script: reading it takes a worker."""
     by = _actor(request)
-    vm = _any_vm(vm_id, by)
+    vm = any_vm(vm_id, by)
     if vm.gone_at is not None:
         return redirect("vm", vm.pk)
     return render(
