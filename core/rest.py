@@ -63,6 +63,7 @@ class FieldError(Output):
 
     pointer: str = Field(examples=["/memory_bytes"])
     detail: str
+    line: int | None = Field(None, description="Of a text, counted from 1.")
 
 
 class Alternative(Output):
@@ -113,6 +114,16 @@ def problems(*statuses: int) -> Callable[[F], F]:
 
     def mark(function: F) -> F:
         function.problem_statuses = statuses  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def takes(*media_types: str) -> Callable[[F], F]:
+    """Name what an operation reads the body as, which is not JSON: it reads `request.body` itself."""
+
+    def mark(function: F) -> F:
+        function.body_media_types = media_types  # type: ignore[attr-defined]
         return function
 
     return mark

@@ -19,7 +19,7 @@ from operations.choices import OPEN
 from operations.models import Operation
 from storage.models import StoragePool
 from vms.grammar import needs_a_look
-from vms.models import VM
+from vms.models import PRESENT, VM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,7 @@ def count(request: HttpRequest) -> Nav:
     """Four queries, a fifth where the page did not pass `SeqMiddleware`. Guests are counted out of one index, `vm_fleet`."""
     seq = getattr(request, "events_seq", None)
     away = set(Hypervisor.objects.exclude(state=LinkState.ONLINE).values_list("pk", flat=True))
-    present = VM.objects.filter(gone_at=None).order_by().values_list("hypervisor")
+    present = VM.objects.filter(PRESENT).order_by().values_list("hypervisor")
     guests = list(present.annotate(number=Count("*"), attention=Count("state", filter=needs_a_look())))
     counts = _counts()
     return Nav(

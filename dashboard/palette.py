@@ -72,7 +72,7 @@ def _guests(rows: QuerySet[VM], limit: int) -> list[VM]:
 
 def _found(by: Actor, q: str) -> list[VM]:
     words = q.split()
-    verbs = [label.lower().split() for label in labels().values()] + [["console"]]
+    verbs = [label.lower().split() for label in labels().values()] + [["console"], ["snapshot"], ["take", "snapshot"]]
     for length in (2, 1):
         begun = [word.lower() for word in words[:length]]
         if len(words) > length and any(

@@ -93,7 +93,7 @@ def count_guests(hosts: Iterable[Host]) -> None:
     by_id = {host.pk: host for host in hosts}
     for host in by_id.values():
         host.vm_count = host.running_vm_count = 0
-    present = Q(vms__gone_at=None)
+    present = Q(vms__gone_at=None, vms__binned_at=None)
     rows = Hypervisor.objects.filter(host__in=by_id).values("host").order_by()
     rows = rows.annotate(
         vm_count=Count("vms", filter=present), running=Count("vms", filter=present & Q(vms__state="running"))

@@ -14,6 +14,7 @@ from drivers.answers import Checked
 from drivers.pool import the_pool
 from events import log as event_log
 from operations.models import Operation, OperationLog
+from operations.rows import ring_slots
 
 if TYPE_CHECKING:
     import uuid
@@ -80,6 +81,15 @@ class RunContext:
                         )
                     ]
                 )
+
+    def free_slot(self) -> None:
+        """Give it up, for good, and ring for who waits for it."""
+        operation = self._operation
+        mine = Operation.objects.filter(
+            pk=operation.pk, state="running", worker=operation.worker, attempts=operation.attempts
+        )
+        if operation.slot_key and mine.update(slot_key="", slots=0):
+            ring_slots({operation.slot_key})
 
     def cancelled(self) -> bool:
         """One indexed read."""

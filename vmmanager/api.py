@@ -33,8 +33,10 @@ from storage.content_api import router as content_router
 from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
-from vms.api import router as vms_router
+from vms.create_api import router as vms_router
+from vms.definitions.api import router as definitions_router
 from vms.services import ACTIONS
+from vms.snapshots.api import router as snapshots_router
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +153,7 @@ class Entrance(Output):
 FEATURES = (
     "advise",
     "audit",
+    "cloud_init",
     "consoles",
     "events",
     "events.stream",
@@ -173,7 +176,12 @@ FEATURES = (
     "users",
     "vms",
     "vms.bulk",
+    "vms.define",
+    "vms.revisions",
+    "vms.create",
+    "vms.create.dry_run",
     "vms.screenshot",
+    "vms.snapshots",
     "vms.xml",
 )
 """Words that a client may test for. One is added with what it names, and never taken away."""
@@ -192,6 +200,8 @@ for _router in (
     hosts_router,
     drivers_router,
     vms_router,
+    definitions_router,
+    snapshots_router,
     consoles_router,
     operations_router,
     live_router,

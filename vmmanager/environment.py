@@ -53,6 +53,13 @@ class Environment(BaseSettings):
     image_max_virtual_bytes: int = Field(
         4 * 1024**4, ge=1, description="How large a disk an image may claim to be, in bytes; more is taken for a trap."
     )
+    bin_hours: float = Field(
+        24,
+        ge=0,
+        le=24 * 366,
+        description="How long deleted guests stay in the bin, in hours; 0: there is none, and they go at once.",
+    )
+    revisions_keep: int = Field(50, ge=2, le=10_000, description="How many definitions of each guest are kept.")
     worker_threads: int = Field(32, ge=1, le=256, description="Operations that one worker process runs at once.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
     debug: bool = Field(default=False, description="Django's debug pages. Never where others can reach it.")

@@ -13,6 +13,7 @@ from live import tickets
 from metrics import store
 from operations import retention as operations_retention
 from transfers import retention as transfers_retention
+from vms import services as vms_services
 
 
 @shared_task(name="vmmanager.trim")
@@ -27,3 +28,10 @@ def trim() -> None:
         operations_retention.trim(now)
         transfers_retention.trim(now)
         images_inventory.images_lost(now)
+
+
+@shared_task(name="vmmanager.empty_bin")
+def empty_bin() -> None:
+    """Ask for the end of guests whose time in the bin is up."""
+    with database_released():
+        vms_services.empty_bin(timezone.now())

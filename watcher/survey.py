@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from django.db import Error as DatabaseProblem
 from django.utils import timezone
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FEATURES: Final = frozenset({Feature.STORAGE_POOLS, Feature.NETWORKS})
 TICK_SECONDS: Final = 1.0
 PERIOD_SECONDS: Final = 30.0
 SLOT_SECONDS: Final = 5.0
@@ -46,6 +45,11 @@ SLOT_SECONDS: Final = 5.0
 
 class Survey:
     """Looks at what one watcher's hypervisor has, whenever its link is up."""
+
+    features: ClassVar[frozenset[Feature]] = frozenset({Feature.STORAGE_POOLS, Feature.NETWORKS})
+    """One of them must be there."""
+    word: ClassVar[str] = "survey"
+    """In its thread's name."""
 
     def __init__(self, watcher: HypervisorWatcher, *, pool: SessionPool) -> None:
         self._watcher = watcher
@@ -59,7 +63,7 @@ class Survey:
         self._told = ""
 
     def _new_thread(self) -> LongThread:
-        name = f"vmm-survey-{self._hypervisor.driver}-{str(self._hypervisor.pk)[-6:]}"
+        name = f"vmm-{self.word}-{self._hypervisor.driver}-{str(self._hypervisor.pk)[-6:]}"
         return LongThread(name, self._run, fatal=False)
 
     # -- for the service -----------------------------------------------------------------------------------------------
@@ -69,7 +73,7 @@ class Survey:
 
     def revive(self) -> None:
         """Begin anew, where it has ended and there is something to look at by now."""
-        if not self._thread.alive and not self._thread.stopping.is_set() and self._watcher.offers & FEATURES:
+        if not self._thread.alive and not self._thread.stopping.is_set() and self._watcher.offers & self.features:
             self._thread = self._new_thread()
             self._thread.start()
 
@@ -94,14 +98,14 @@ class Survey:
             self._wake.clear()
             if stop.is_set() or not self._watcher.attached:
                 continue
-            if not self._watcher.offers & FEATURES:
+            if not self._watcher.offers & self.features:
                 return
             if self._life != self._watcher.lives:
                 self._life, self._due = self._watcher.lives, 0.0
             if time.monotonic() < self._due:
                 continue
             # Before the round: who asks while it goes on is not forgotten.
-            self._due = time.monotonic() + PERIOD_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
+            self._due = time.monotonic() + self._period()
             if not self._round():
                 return
             rest()
@@ -122,11 +126,15 @@ class Survey:
             self._stumble("")
         except Exception as error:  # drivers speak to foreign code: whatever it raises or answers is contained here
             if self._told != type(error).__name__:
-                log.exception("could not survey, trying again", extra=self._extra())
+                log.exception("could not look, trying again", extra=self._extra())
             self._stumble(type(error).__name__)
         else:
             self._failures, self._told = 0, ""
         return True
+
+    def _period(self) -> float:
+        """Seconds until the next look."""
+        return PERIOD_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
 
     def _stumble(self, told: str) -> None:
         self._failures += 1
@@ -150,7 +158,7 @@ class Survey:
         """The pools, then the volumes of each that goes through this hypervisor: a pool that fails hides no other."""
         seen_at = timezone.now()
         try:
-            pools = _sensible("pools", session.pools())
+            pools = sensible("pools", session.pools())
         except Unsupported:
             return
         if not self._wanted():
@@ -162,7 +170,7 @@ class Survey:
                 continue
             seen_at = timezone.now()
             try:
-                volumes = _sensible("volumes", session.volumes(row.name))
+                volumes = sensible("volumes", session.volumes(row.name))
                 if self._wanted():
                     volumes_observe(row, volumes, seen_at=seen_at, complete=True)
             except (NotFound, WrongState, Missing):
@@ -178,14 +186,14 @@ class Survey:
     def _networks(self, session: Session) -> None:
         seen_at = timezone.now()
         try:
-            networks = _sensible("networks", session.networks())
+            networks = sensible("networks", session.networks())
         except Unsupported:
             return
         leases: dict[str, Sequence[LeaseInfo]] = {}
         for network in networks:
             if network.active and network.dhcp and self._wanted():
                 try:
-                    leases[network.name] = _sensible("leases", session.leases(network.name))
+                    leases[network.name] = sensible("leases", session.leases(network.name))
                 except (NotFound, WrongState, Unsupported):
                     continue
         if self._wanted():
@@ -195,7 +203,7 @@ class Survey:
         return {"hypervisor": str(self._hypervisor.pk), "uri": self._hypervisor.uri}
 
 
-def _sensible(verb: str, answer: T) -> T:
+def sensible(verb: str, answer: T) -> T:
     """The answer, if it can be one: a driver that answers nonsense must not be taken for an empty host. Raises TypeError."""
     if not makes_sense(verb, answer):
         raise TypeError(f"The driver's answer to {verb} makes no sense: {type(answer).__name__}.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from django import template
+from django.template.loader import render_to_string
 from django.templatetags.static import static
 from django.utils import formats, timezone
 from django.utils.html import format_html, json_script
@@ -296,6 +297,12 @@ def ago(at: datetime | None, style: str = "ago") -> SafeString:
 
 
 @register.filter
+def age(at: datetime | None) -> SafeString:
+    """`ago` as a filter, in the style `age`."""
+    return ago(at, "age")
+
+
+@register.filter
 def memory_size(vm: VM) -> str:
     """What a guest may use, short: a size, "no limit", or a dash where nobody knows."""
     if not vm.memory_limited:
@@ -387,13 +394,27 @@ def query(context: RequestContext, **changes: object) -> str:
 @register.simple_tag(takes_context=True)
 def curl(context: RequestContext, method: str, path: str, body: object = None) -> str:
     """The same call as a curl line; `$VMM_TOKEN` stands for the token, the address is the one in use."""
-    request = context.get("request")
-    base = f"{request.scheme}://{request.get_host()}" if request is not None else "$VMM"
-    parts = ["curl", *(() if method == "GET" else ("-X", method)), '-H "Authorization: Bearer $VMM_TOKEN"']
+    parts = _curl_begin(method)
     if body is not None:
         data = body if isinstance(body, str) else json.dumps(body)
         parts += ['-H "Content-Type: application/json"', "-d " + _shell(data)]
-    return " ".join([*parts, f"{base}/api/v1{path}"])
+    return " ".join([*parts, f"{_base(context)}/api/v1{path}"])
+
+
+@register.simple_tag(takes_context=True)
+def curl_file(context: RequestContext, method: str, path: str, media_type: str, file: str) -> str:
+    """A call that sends a file as it is."""
+    parts = [*_curl_begin(method), f'-H "Content-Type: {media_type}"', f"--data-binary @{file}"]
+    return " ".join([*parts, f"{_base(context)}/api/v1{path}"])
+
+
+def _curl_begin(method: str) -> list[str]:
+    return ["curl", *(() if method == "GET" else ("-X", method)), '-H "Authorization: Bearer $VMM_TOKEN"']
+
+
+def _base(context: RequestContext) -> str:
+    request = context.get("request")
+    return f"{request.scheme}://{request.get_host()}" if request is not None else "$VMM"
 
 
 def _shell(text: str) -> str:
@@ -410,6 +431,17 @@ def pretty_json(value: object) -> str:
 def split_tag(tag: str) -> str:
     """A tag as a term of the search language; quoted where it has blanks."""
     return f'tag:"{tag}"' if re.search(r"\s", tag) else f"tag:{tag}"
+
+
+@register.filter
+def chips(tags: Sequence[str]) -> SafeString:
+    """The first three tags of a row, each a link to the list of all that carry it."""
+    return mark_safe(" ".join(map(_chip, tags[:3])))  # noqa: S308 - escaped below
+
+
+@lru_cache(maxsize=1024)
+def _chip(tag: str) -> str:
+    return render_to_string("ui/_chip.html", {"tag": tag}).strip()
 
 
 @register.filter

@@ -144,8 +144,8 @@ function goneRow(row) {
   for (const control of $$("button, input", row)) control.disabled = true;
 }
 
-/** @param {HTMLElement} region */
-async function readRegion(region) {
+/** Fetches the inside of a region again. @param {HTMLElement} region */
+export async function readRegion(region) {
   if (reading.has(region)) return;
   const gate = region.dataset.whenOpen;
   if (gate && !document.getElementById(gate)?.matches(":popover-open, [open], [data-open=true]")) return;
@@ -247,6 +247,8 @@ function patchVm(event) {
     if (!row) announceNew("vms", id);
     return;
   }
+  const had = event.data?.changed ?? {};
+  if ("binned_at" in had && had.binned_at === null && !row) announceNew("vms", id); // out of the bin
   const version = Number(event.data?.version ?? 0);
   const to = event.type === "vm.state_changed" ? event.data?.to : "";
   for (const element of [row, ...$$(`[data-object="vm/${id}"][data-version]`).filter((e) => e !== row)]) {

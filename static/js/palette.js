@@ -31,6 +31,7 @@ const PAGES = [
   { name: t("Capabilities"), url: "/capabilities", icon: "matrix", keys: "g c" },
   { name: t("Which is best?"), url: "/advise", icon: "search", keys: "g b" },
   { name: t("Settings"), url: "/settings", icon: "settings", keys: "g s" },
+  { name: t("New guest"), url: "/vms/new", icon: "plus", keys: "" },
   { name: t("Add host"), url: "/hosts/new", icon: "plus", keys: "" },
   { name: t("New pool"), url: "/storage/new", icon: "plus", keys: "" },
 ];
@@ -43,13 +44,19 @@ const VIEWS = [
 /** Words of people → action. The first is shown. */
 const VERBS = [
   ...Object.entries(ACTIONS)
-    .filter(([name]) => name !== "autostart")
+    .filter(([name]) => !["autostart", "delete", "restore"].includes(name))
     .map(([name, action]) => ({
       name,
       label: action.label,
       icon: action.icon,
       words: [name, action.label.toLowerCase()],
     })),
+  {
+    name: "snapshot",
+    label: t("Take snapshot of"),
+    icon: "camera",
+    words: ["snapshot", t("Take snapshot of").toLowerCase()],
+  },
   { name: "console", label: t("Console of"), icon: "console", words: ["console", t("Console of").toLowerCase()] },
 ];
 /** Kinds of things that are found: the group that they stand in, their icon, their path in the API, what they yield to others. */
@@ -171,15 +178,26 @@ function actionEntries(first, tail) {
         text: html`<span>${verb.label} ${lit(item.name, hit)}</span>`,
         right: allowed.allowed ? (item.sub ?? "") : t("not now: %(reason)s", { reason: allowed.reason ?? "" }),
         dead: allowed.allowed ? undefined : (allowed.reason ?? ""),
-        call:
-          verb.name === "console"
-            ? curl("POST", `/vms/${item.id}/console`, { type: "serial" })
-            : curl("POST", actionPath(item.id, verb.name)),
-        run: () => (verb.name === "console" ? openConsole(guest) : act(verb.name, guest)),
+        call: callOf(verb.name, item.id),
+        run: () => runOf(verb.name, guest),
       });
     }
   }
   return out;
+}
+
+/** The same as curl. @param {string} verb @param {string} id */
+function callOf(verb, id) {
+  if (verb === "console") return curl("POST", `/vms/${id}/console`, { type: "serial" });
+  if (verb === "snapshot") return curl("POST", `/vms/${id}/snapshots`, { name: "before the upgrade" });
+  return curl("POST", actionPath(id, verb));
+}
+
+/** @param {string} verb @param {{ id: string, name: string }} guest */
+function runOf(verb, guest) {
+  if (verb === "console") return openConsole(guest);
+  if (verb === "snapshot") return location.assign(`/vms/${guest.id}/snapshots#take`);
+  return act(verb, guest);
 }
 
 /** @param {string} query @returns {Entry[]} */
