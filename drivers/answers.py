@@ -7,13 +7,16 @@ networks it asks `makes_sense`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from drivers.base import Session
 from drivers.errors import DriverError
 from drivers.types import (
+    AddressInfo,
     DiskInfo,
+    Finding,
     GraphicsInfo,
     GuestInfo,
     GuestKind,
@@ -22,6 +25,7 @@ from drivers.types import (
     NetworkInfo,
     NicInfo,
     PoolInfo,
+    SnapshotInfo,
     StorageState,
     VolumeInfo,
 )
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _TEXTS: Final = ("uuid", "name", "state_reason", "domain_type", "title", "description", "os", "xml_digest")
+_SNAPSHOT_TEXTS: Final = ("name", "description", "parent", "kind", "no_revert", "no_delete")
 _NUMBERS: Final = ("vcpus", "memory_bytes", "max_memory_bytes")
 _PARTS: Final = {"disks": DiskInfo, "interfaces": NicInfo, "graphics": GraphicsInfo, "consoles": str}
 _BYTES_MAX: Final = (1 << 63) - 1
@@ -37,7 +42,7 @@ _BYTES_MAX: Final = (1 << 63) - 1
 _POOL_TEXTS: Final = ("uuid", "name", "type", "target", "source")
 _POOL_SIZES: Final = ("capacity_bytes", "allocation_bytes", "available_bytes")
 _VOLUME_TEXTS: Final = ("name", "pool", "path", "kind", "format", "backing", "backing_format")
-_VOLUME_SIZES: Final = ("capacity_bytes", "allocation_bytes")
+_VOLUME_SIZES: Final = ("capacity_bytes", "allocation_bytes", "physical_bytes")
 _NETWORK_TEXTS: Final = ("uuid", "name", "mode", "bridge", "domain")
 _LEASE_TEXTS: Final = ("mac", "address", "hostname")
 
@@ -119,12 +124,57 @@ def _is_lease(answer: object) -> bool:
     )
 
 
+def _is_address(answer: object) -> bool:
+    return (
+        isinstance(answer, AddressInfo)
+        and _texts(answer, ("address", "mac", "source"))
+        and isinstance(answer.prefix, int | None)
+    )
+
+
+def _is_by_source(answer: object) -> bool:
+    return isinstance(answer, Mapping) and all(
+        isinstance(source, str) and (isinstance(told, str) or _several(_is_address, told))
+        for source, told in answer.items()
+    )
+
+
+def _are_snapshots(answer: object) -> bool:
+    return isinstance(answer, tuple | list) and all(map(_is_snapshot, answer))
+
+
+def _is_snapshot(answer: object) -> bool:
+    return (
+        isinstance(answer, SnapshotInfo)
+        and bool(answer.name)
+        and isinstance(answer.state, GuestState)
+        and isinstance(answer.created_at, int | float)
+        and isinstance(answer.size_bytes, int | None)
+        and all(isinstance(getattr(answer, name), str) for name in _SNAPSHOT_TEXTS)
+        and isinstance(answer.disks, tuple | list)
+        and all(isinstance(disk, str) for disk in answer.disks)
+    )
+
+
+def _are_snapshots_by_guest(answer: object) -> bool:
+    return isinstance(answer, Mapping) and all(
+        isinstance(uuid, str) and _are_snapshots(each) for uuid, each in answer.items()
+    )
+
+
 _SENSE: Final[dict[str, Callable[[object], bool]]] = {
     "guest": _is_guest,
     "guest_or_none": lambda answer: answer is None or _is_guest(answer),
     "guest_state": _is_state,
     "define": _is_guest,
     "definition": lambda answer: isinstance(answer, str),
+    "design": lambda answer: isinstance(answer, str),
+    "create": _is_guest,
+    "addresses": _is_by_source,
+    "check_definition": lambda answer: (
+        isinstance(answer, list | tuple) and all(isinstance(one, Finding) for one in answer)
+    ),
+    "holds_change": lambda answer: isinstance(answer, bool),
     "screenshot": lambda answer: isinstance(answer, bytes),
     "pools": partial(_several, _is_pool),
     "pool": _is_pool,
@@ -135,6 +185,8 @@ _SENSE: Final[dict[str, Callable[[object], bool]]] = {
     "volume_clone": _is_volume,
     "networks": partial(_several, _is_network),
     "leases": partial(_several, _is_lease),
+    "snapshots": _are_snapshots,
+    "snapshots_of_all": _are_snapshots_by_guest,
 }
 """Verb → whether its answer can be one. The verbs that are not here answer nothing that an action reads."""
 

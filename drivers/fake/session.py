@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from drivers.base import Driver, Session
 from drivers.errors import DriverError, NotFound, Unreachable
-from drivers.fake.world import NAMESPACE, SCHEME, world
+from drivers.fake import design
+from drivers.fake.snapshots import check_name
+from drivers.fake.world import (
+    NAMESPACE,
+    SCHEME,
+    FakeWorld,
+    world,
+)
 from drivers.types import (
     Endpoint,
     Feature,
+    Finding,
     GuestEvent,
     GuestInfo,
     GuestRef,
@@ -24,6 +32,8 @@ from drivers.types import (
     NetworkInfo,
     PoolInfo,
     PoolSpec,
+    SnapshotInfo,
+    SnapshotSpec,
     Support,
     Technique,
     VirtualizationType,
@@ -36,6 +46,7 @@ if TYPE_CHECKING:
 
     from drivers.fake.console import FakeConsole
     from drivers.fake.world import FakeWorld
+    from drivers.types import AddressInfo, GuestSpec
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -54,6 +65,7 @@ _FEATURES = frozenset(
         Feature.DISCARD_MANAGED_SAVE,
         Feature.AUTOSTART,
         Feature.DEFINE,
+        Feature.RENAME,
         Feature.UNDEFINE,
         Feature.XML,
         Feature.CONSOLE_SERIAL,
@@ -62,8 +74,13 @@ _FEATURES = frozenset(
         Feature.METRICS_DISK,
         Feature.METRICS_NETWORK,
         Feature.EVENTS,
+        Feature.CREATE,
+        Feature.ADDRESSES,
         Feature.STORAGE_POOLS,
         Feature.NETWORKS,
+        Feature.SNAPSHOTS_DISK,
+        Feature.SNAPSHOTS_MEMORY,
+        Feature.SNAPSHOTS_LIVE,
     }
 )
 
@@ -179,6 +196,18 @@ class FakeSession(Session):
         return self.world.define(xml)
 
     @_verb
+    def check_definition(self, xml: str, *, ref: GuestRef | None = None) -> Sequence[Finding]:
+        return self.world.check(xml, ref)
+
+    @_verb
+    def holds_change(self, ref: GuestRef, *, before: str, wished: str) -> bool:
+        return before != wished and self.world.holds(ref, wished)
+
+    @_verb
+    def rename(self, ref: GuestRef, name: str) -> None:
+        self.world.do_rename(ref, name=name)
+
+    @_verb
     def start(self, ref: GuestRef) -> None:
         self.world.do_start(ref)
 
@@ -221,6 +250,23 @@ class FakeSession(Session):
     @_verb
     def undefine(self, ref: GuestRef) -> None:
         self.world.do_undefine(ref)
+
+    # -- a guest to be made -----------------------------------------------------------------------------------------------
+    @_verb
+    def design(self, spec: GuestSpec) -> str:
+        return design.design(spec)
+
+    @_verb
+    def create(self, spec: GuestSpec) -> GuestInfo:
+        return self.world.create(spec)
+
+    @_verb
+    def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
+        self.world.set_metadata(ref, facts, title=title, description=description)
+
+    @_verb
+    def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
+        return self.world.addresses(ref)
 
     # -- storage and networks ------------------------------------------------------------------------------------------
     @_verb
@@ -310,6 +356,28 @@ class FakeSession(Session):
             raise Unreachable(f"The connection to {self.world.name} is closed: {self.broken}.")
 
     # -- watching and consoles -----------------------------------------------------------------------------------------
+    # -- snapshots -------------------------------------------------------------------------------------------------------
+    @_verb
+    def snapshots(self, ref: GuestRef) -> Sequence[SnapshotInfo]:
+        return self.world.snapshots(ref)
+
+    @_verb
+    def snapshots_of_all(self) -> Mapping[str, Sequence[SnapshotInfo]]:
+        return self.world.snapshots_of_all()
+
+    @_verb
+    def snapshot_create(self, ref: GuestRef, spec: SnapshotSpec) -> None:
+        check_name(spec.name)
+        self.world.do_snapshot_create(ref, name=spec.name, description=spec.description, memory=spec.memory)
+
+    @_verb
+    def snapshot_revert(self, ref: GuestRef, name: str) -> None:
+        self.world.do_snapshot_revert(ref, name=name)
+
+    @_verb
+    def snapshot_delete(self, ref: GuestRef, name: str, *, children: bool = False) -> None:
+        self.world.do_snapshot_delete(ref, name=name, children=children)
+
     @_verb
     def stats(self) -> Sequence[GuestStats]:
         return self.world.stats()

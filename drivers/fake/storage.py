@@ -44,6 +44,11 @@ class _Volume:
     holders: int = 0
 
     @property
+    def end(self) -> int:
+        """How many bytes a download gives."""
+        return max(len(self.content), self.spec.capacity_bytes if self.spec.format == "raw" else 0)
+
+    @property
     def allocated(self) -> int:
         return max(len(self.content), self.spec.allocation_bytes)
 
@@ -323,7 +328,7 @@ class FakeStorage:
         """Hand it out: what is written, and for a raw volume the zeros up to its capacity."""
         with self._lock:
             volume = self._volume(self._running(pool), name)
-            end = max(len(volume.content), volume.spec.capacity_bytes if volume.spec.format == "raw" else 0)
+            end = volume.end
         for start, size in _pieces(offset, min(end, offset + length) if length else end):
             alive()
             with self._lock:
@@ -385,6 +390,7 @@ class FakeStorage:
             allocation_bytes=volume.allocated,
             backing=volume.backing_path,
             backing_format=volume.backing_format,
+            physical_bytes=volume.end,
         )
 
     @staticmethod

@@ -157,6 +157,13 @@ TABLE: tuple[Row, ...] = (
     Row(
         libvirt.VIR_ERR_OPERATION_FAILED,
         errors.AlreadyExists,
+        "measured: also when the first one is still being taken, after waiting for it",
+        text=("domain moment",),
+        say="The guest has a snapshot of this name already.",
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_FAILED,
+        errors.AlreadyExists,
         "qemu, lxc and test: defineXML of a name that another UUID has",
         text=(
             "already exists with uuid",
@@ -168,6 +175,12 @@ TABLE: tuple[Row, ...] = (
         errors.AlreadyExists,
         "virDomainObjListAdd: the UUID is taken by another name",
         text=("is already defined with uuid",),
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_INVALID,
+        errors.AlreadyExists,
+        "measured: a rename to a name that another has, in qemu and test",
+        text=("already exists",),
     ),
     Row(
         libvirt.VIR_ERR_INTERNAL_ERROR,
@@ -261,6 +274,40 @@ TABLE: tuple[Row, ...] = (
         text=("libxenlight failed to create", "libxenlight failed to restore"),
         say="Xen could not make the guest (too little memory for its kernel, no room on the host, a file that is missing …). "
         "The host's /var/log/libvirt/libxl/libxl-driver.log says why.",
+    ),
+    # -- snapshots ----------------------------------------------------------------------------------------------------
+    Row(
+        libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT,
+        errors.NotFound,
+        "measured: lookup",
+        say="The guest has no snapshot of this name.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.NotFound,
+        "measured: libvirt still names what the images do not hold; QEMU ends over it",
+        text=("does not exist in one or more devices",),
+        say="The guest's disks do not hold this snapshot any more, and the guest is off now: start it, and delete the snapshot.",
+    ),
+    Row(
+        None,
+        errors.Unsupported,
+        "measured: OPERATION_UNSUPPORTED of the whole tree where one below is an overlay",
+        text=("external snapshot", "is not the same as disk image currently used"),
+        say="There are overlay files in this, taken outside, which this host's libvirt neither goes back to nor deletes. Merge "
+        "them there first (virsh blockcommit).",
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
+        errors.Unsupported,
+        "libvirt 9.0's own words for a guest with UEFI",
+        text=("pflash",),
+        say="The guest boots by UEFI, whose settings lie in a file of their own, and this host's libvirt takes no snapshots of that.",
+    ),
+    Row(
+        libvirt.VIR_ERR_SNAPSHOT_REVERT_RISKY,
+        errors.Unsafe,
+        "an old snapshot without the guest's definition",
     ),
     # -- authentication: libvirt calls a broken handshake AUTH_FAILED (measured), which is no wrong password ---------
     Row(
@@ -369,7 +416,6 @@ TABLE: tuple[Row, ...] = (
         say="The storage pool has no such volume; refresh the pool if somebody else made it.",
     ),
     Row(libvirt.VIR_ERR_NO_NETWORK, errors.NotFound, "lookup", say="The host has no such network."),
-    Row(libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT, errors.NotFound, "lookup"),
     Row(libvirt.VIR_ERR_NO_DOMAIN_METADATA, errors.NotFound, "no metadata under our namespace"),
     Row(libvirt.VIR_ERR_DEVICE_MISSING, errors.NotFound, "measured: detach of what is not there"),
     Row(libvirt.VIR_ERR_DOM_EXIST, errors.AlreadyExists, "define or create"),

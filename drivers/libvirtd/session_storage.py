@@ -423,6 +423,7 @@ def _volume(pool: str, volume: libvirt.virStorageVol) -> VolumeInfo:
         allocation_bytes=document.allocation_bytes or 0,
         backing=document.backing or "",
         backing_format=document.backing_format or "",
+        physical_bytes=document.physical_bytes or 0,
     )
 
 

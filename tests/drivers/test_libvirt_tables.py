@@ -214,6 +214,23 @@ XEN, STORAGE = libvirt.VIR_FROM_LIBXL, libvirt.VIR_FROM_STORAGE
             errors.Unsupported,
         ),
         (1, QEMU, "internal error: process exited while connecting to monitor", errors.DriverError),
+        (9, 20, "operation failed: domain moment one already exists", errors.AlreadyExists),
+        (72, QEMU, "Domain snapshot not found: no domain snapshot with matching name 'x'", errors.NotFound),
+        (
+            1,
+            QEMU,
+            "qemu unexpectedly closed the monitor: Snapshot 'x' does not exist in one or more devices",
+            errors.NotFound,
+        ),
+        (67, QEMU, "unsupported configuration: revert to external snapshot not supported yet", errors.Unsupported),
+        (
+            84,
+            QEMU,
+            "disk image 'vda' for internal snapshot 'x' is not the same as disk image currently used by VM",
+            errors.Unsupported,
+        ),
+        (84, QEMU, "internal snapshots of a VM with pflash based firmware are not supported", errors.Unsupported),
+        (77, QEMU, "revert requires force: snapshot 'x' lacks domain 'web' rollback info", errors.Unsafe),
     ],
 )
 def test_errors(code, domain, message, expected):

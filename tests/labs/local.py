@@ -385,6 +385,49 @@ def define(uri: str, guest: Guest, xml: str) -> Guest:
     return guest
 
 
+@contextlib.contextmanager
+def dhcp_network(uri: str = QEMU_URI) -> Iterator[str]:
+    """A network of libvirt's own that leads nowhere and gives out addresses; its name. Gone when the block ends."""
+    name = unique_name("net")
+    part = uuid.uuid4().int
+    subnet = f"10.{200 + part % 50}.{part // 50 % 250}"
+    xml = (
+        f"<network><name>{name}</name><bridge stp='off' delay='0'/><ip address='{subnet}.1' netmask='255.255.255.0'>"
+        f"<dhcp><range start='{subnet}.10' end='{subnet}.99'/></dhcp></ip></network>"
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+        file.write(xml)
+        file.flush()
+        virsh(uri, "net-create", file.name)
+    try:
+        yield name
+    finally:
+        virsh(uri, "net-destroy", name)
+
+
+def overlay(directory: Path) -> Path:
+    """A disk of one guest's own, over the tiny guest's bootable one."""
+    path = directory / "overlay.qcow2"
+    base = build_tiny_kernel(disk=True).disk
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, path)
+    path.chmod(0o666)  # QEMU is another account
+    return path
+
+
+def boot_sector(directory: Path) -> Path:
+    """A raw disk whose boot sector prints '!' and halts."""
+    path = directory / "sector.raw"
+    run(HERE / "tiny-guest", "bootsector", path)
+    return path
+
+
+def container_root(directory: Path) -> Path:
+    """A busybox container's root file system."""
+    path = directory / "root"
+    run(HERE / "lxc-guest", "build", path)
+    return path
+
+
 def make_qemu_guest(*options: str, name: str = "", uri: str = QEMU_URI) -> Guest:
     """Define a tiny Linux guest (under emulation, shut off). `options` are those of `tiny-guest xml`."""
     kernel = build_tiny_kernel()
@@ -397,15 +440,20 @@ def make_qemu_guest(*options: str, name: str = "", uri: str = QEMU_URI) -> Guest
     return define(uri, guest, xml)
 
 
-def make_bootsector_guest(*options: str, name: str = "", uri: str = QEMU_URI) -> Guest:
-    """Define the smallest QEMU guest: 16 MiB, a boot sector that halts. It obeys nothing."""
+def make_bootsector_guest(*options: str, name: str = "", uri: str = QEMU_URI, image: str = "raw") -> Guest:
+    """Define the smallest QEMU guest: 16 MiB, a boot sector that halts. It obeys nothing. `image`: the format of its disk."""
     guest = _new(uri, name or unique_name("sector"), "!")
     guest.serial_log = guest.directory / "serial.log"
+    disk = boot_sector(guest.directory)
     disk = guest.directory / "sector.raw"
     run(HERE / "tiny-guest", "bootsector", disk)
+    if image != "raw":
+        raw, disk = disk, disk.with_suffix(f".{image}")
+        run("qemu-img", "convert", "-q", "-O", image, raw, disk)
+        disk.chmod(0o666)
     xml = run(
         HERE / "tiny-guest", "xml", guest.name, guest.directory, "--uuid", guest.uuid, "--mem", "16", "--no-agent",
-        "--boot", "disk", "--disk", f"{disk}:raw", "--serial-log", guest.serial_log, *options,
+        "--boot", "disk", "--disk", f"{disk}:{image}", "--serial-log", guest.serial_log, *options,
     )  # fmt: skip
     return define(uri, guest, xml)
 
@@ -413,8 +461,7 @@ def make_bootsector_guest(*options: str, name: str = "", uri: str = QEMU_URI) ->
 def make_lxc_guest(*options: str, name: str = "", uri: str = LXC_URI) -> Guest:
     """Define a busybox container (shut off). `options` are those of `lxc-guest xml`."""
     guest = _new(uri, name or unique_name("lxc"), LXC_READY)
-    root = guest.directory / "root"
-    run(HERE / "lxc-guest", "build", root)
+    root = container_root(guest.directory)
     return define(uri, guest, run(HERE / "lxc-guest", "xml", guest.name, root, "--uuid", guest.uuid, *options))
 
 

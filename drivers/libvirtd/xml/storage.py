@@ -46,6 +46,7 @@ class StorageVolume(Element):
     key = Text("key", str)
     capacity_bytes = Size("capacity")
     allocation_bytes = Size("allocation")
+    physical_bytes = Size("physical")
     path = Text("target/path", str)
     format = Attr("target/format@type", str)
     compat = Text("target/compat", str)
