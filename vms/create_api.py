@@ -38,7 +38,7 @@ class DraftOut(Output):
 
     spec: dict[str, Any] = Field(description="With everything settled that was left open.")
     placement: PlacementOut
-    definition: str = Field(description="What the hypervisor would be given.")
+    definition: str | None = Field(description="What the hypervisor would be given; null where it was not asked for.")
 
 
 class DocumentsIn(Input):
@@ -76,6 +76,9 @@ def vm_create(
     request: HttpRequest,
     payload: NewVM,
     dry_run: Annotated[bool, Query(default=False, description="Only say what would be made: 200, and nothing is.")],
+    definition: Annotated[
+        bool, Query(default=True, description="With a dry run: also have the definition drawn, which takes a worker.")
+    ],
 ) -> HttpResponse:
     """From a spec, or (scope `admin`) from a definition as it is: `{"xml": "…", "hypervisor": "…"}`.
 
@@ -90,13 +93,16 @@ def vm_create(
             "A definition is what it is: there is nothing to try.",
             errors=[{"pointer": "/dry_run", "detail": "not with xml"}],
         )
-    plan, operation = services.vm_draft(spec=payload, by=by)
+    plan = services.vm_plan(spec=payload, by=by)
+    settled = plan.model_dump(mode="json")
+    placement = settled.pop("placement")
+    if not definition:
+        return answer({"placement": placement, "spec": settled, "definition": None})
 
     def build(ended: Operation) -> HttpResponse:
-        settled = plan.model_dump(mode="json")
-        return answer({"placement": settled.pop("placement"), "spec": settled, "definition": services.drafted(ended)})
+        return answer({"placement": placement, "spec": settled, "definition": services.drafted(ended)})
 
-    return Awaited(operation, build, wait_seconds=services.READING_WAIT_SECONDS)
+    return Awaited(services.vm_draft(plan=plan, by=by), build, wait_seconds=services.READING_WAIT_SECONDS)
 
 
 @router.post(

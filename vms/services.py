@@ -297,12 +297,16 @@ def _define(spec: XmlSpec, by: Actor) -> Operation:
     return engine.submit(CreateFromXml, target=NewGuest(uuid7(), found.name, hypervisor), by=by, params=params)
 
 
-def vm_draft(*, spec: VMSpec, by: Actor) -> tuple[Plan, Operation]:
-    """What a guest would be, and the operation in which a worker draws its definition (`drafted`). Raises as `vm_create`."""
+def vm_plan(*, spec: VMSpec, by: Actor) -> Plan:
+    """What a guest would be, and where. Nothing is made, and no hypervisor asked. Raises as `vm_create`."""
     policy.require(by, "vm.create")
     check_cloud_init(spec.cloud_init)
-    plan = plan_vm(spec, by=by, vm_id=uuid7())
-    return plan, engine.submit(DesignVM, target=Draft(plan.id, plan.name), by=by, params=DraftParams(plan=plan))
+    return plan_vm(spec, by=by, vm_id=uuid7())
+
+
+def vm_draft(*, plan: Plan, by: Actor) -> Operation:
+    """The operation in which a worker draws its definition (`drafted`)."""
+    return engine.submit(DesignVM, target=Draft(plan.id, plan.name), by=by, params=DraftParams(plan=plan))
 
 
 def drafted(operation: Operation) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from django.urls import path
 
-from vms import views
+from vms import create_views, views
 from vms.snapshots import views as snapshot_views
 
 urlpatterns = [
     path("vms", views.vm_list, name="vms"),
+    path("vms/new", create_views.vm_new, name="vm-new"),
     path("vms/bin", views.vm_bin, name="vm-bin"),
     path("vms/rows", views.vm_rows_part, name="vm-rows"),
     path("vms/filter-keys.json", views.vm_filter_keys, name="vm-filter-keys"),

@@ -28,6 +28,7 @@ from operations import engine
 from operations.models import Operation
 from operations.views import title_of
 from vms import grammar, selectors
+from vms.addresses import SOURCES
 from vms.binned import bin_hours
 from vms.choices import ACTIVE, BinStorage, State
 from vms.consoles import console_types
@@ -87,6 +88,7 @@ def vm_list(request: HttpRequest) -> HttpResponse:
     part = is_htmx(request)
     context["may_manage"] = may(by, "host.manage")
     context["has_bin"] = bin_hours() > 0
+    context["may_create"] = may(by, "vm.create")
     return render(request, "vms/_list.html" if part else "vms/list.html", context, status=status)
 
 
@@ -222,7 +224,9 @@ def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
 def vm_xml(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     """The definition's tab. The definition itself is asked for by the page's script: reading it takes a worker."""
     by = _actor(request)
-    vm = vm_get(vm_id, by=by)
+    vm = any_vm(vm_id, by)
+    if vm.gone_at is not None:
+        return redirect("vm", vm.pk)
     return render(
         request,
         "vms/xml.html",
@@ -377,7 +381,16 @@ def _facts(vm: VM) -> dict[str, Any]:
     }
     boot = {**vm.boot, "devices": str(vm.boot.get("devices", "")).replace(",", ", ")}
     return {
-        "addresses": [text for text in map(address_text, vm.addresses) if text],
+        "addresses": [
+            {
+                "text": address_text(one),
+                "source": SOURCES.get(one.get("source", ""), "") if isinstance(one, dict) else "",
+            }
+            for one in vm.addresses
+        ],
+        "no_address": [(SOURCES.get(source, source), why) for source, why in vm.address_reasons.items()]
+        if vm.state == State.RUNNING and not vm.addresses
+        else [],
         "boot": [(word, boot[key]) for key, word in words.items() if boot.get(key)],
     }
 

@@ -21,11 +21,9 @@ from typing import TYPE_CHECKING
 import libvirt
 
 from drivers.errors import DriverError, NoSpace
-from drivers.libvirtd.errors import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
 PIECE_BYTES = 512 * 1024
 SEGMENT_BYTES = 16 * 1024 * 1024
@@ -38,7 +36,7 @@ _ZEROS = bytes(PIECE_BYTES)
 
 
 class Transfer:
-    """One volume on a connection that nothing else uses.
+    """One volume on a connection that nothing else uses. libvirt's own errors are let out: who gave the connection knows them.
 
     Args:
         line: The connection.
@@ -48,13 +46,8 @@ class Transfer:
 
     def __init__(self, line: libvirt.virConnect, pool: str, name: str) -> None:
         self._line, self._pool, self._name = line, pool, name
-        with self._told():
-            self._home = line.storagePoolLookupByName(pool)
-            self.volume = self._home.storageVolLookupByName(name)
-
-    def _told(self) -> AbstractContextManager[None]:
-        """Around libvirt's calls alone: what the caller's own function raises is no fault of the hypervisor's."""
-        return translate(pool=self._pool, volume=self._name)
+        self._home = line.storagePoolLookupByName(pool)
+        self.volume = self._home.storageVolLookupByName(name)
 
     # -- up ----------------------------------------------------------------------------------------------------------------
     def upload(self, read: Callable[[int], bytes], *, offset: int, length: int) -> None:
@@ -64,28 +57,26 @@ class Transfer:
             NoSpace: The pool is full.
             DriverError: The host did not keep what was written.
         """
-        with self._told():
-            stream = self._line.newStream(0)
-            self.volume.upload(stream, offset, length, 0)
+        stream = self._line.newStream(0)
+        self.volume.upload(stream, offset, length, 0)
         # Where the last piece that is not all zeros lies, and the last one: a fresh volume reads as zeros whether they arrived or not.
         telling: tuple[int, bytes] | None = None
         last: tuple[int, bytes] | None = None
         moved = 0
         try:
             while piece := _filled(read, min(PIECE_BYTES, length - moved)):
-                with self._told():
-                    _send(stream, piece)
+                _send(stream, piece)
                 last = (offset + moved, piece)
                 if piece != _ZEROS[: len(piece)]:
                     telling = last
                 moved += len(piece)
-            with self._told():
-                stream.finish()
+            stream.finish()
         except BaseException:
             _abort(stream)
             raise
-        for at, piece in {one for one in (telling, last) if one is not None}:
-            self._check(at, piece)
+        for place in (telling, None if last is telling else last):
+            if place is not None:
+                self._check(*place)
 
     def _check(self, at: int, piece: bytes) -> None:
         kept = bytearray()
@@ -94,9 +85,8 @@ class Transfer:
             raise self._not_kept()
 
     def _not_kept(self) -> DriverError:
-        with self._told():
-            self._home.refresh(0)
-            free = self._home.info()[3]
+        self._home.refresh(0)
+        free = self._home.info()[3]
         if free < 2 * PIECE_BYTES:
             return NoSpace(f"There is no space left in the storage pool {self._pool}.", pool=self._pool)
         return DriverError(
@@ -130,8 +120,7 @@ class Transfer:
                     asked += wanted
                 if not coming:
                     break
-                with self._told():
-                    piece = coming[0].take()
+                piece = coming[0].take()
                 if piece:
                     moved += len(piece)
                     write(piece)
@@ -148,9 +137,8 @@ class Transfer:
             )
 
     def _begin(self, offset: int, length: int) -> _Stretch:
-        with self._told():
-            stream = self._line.newStream(0)
-            self.volume.download(stream, offset, length, 0)
+        stream = self._line.newStream(0)
+        self.volume.download(stream, offset, length, 0)
         return _Stretch(stream, length)
 
 

@@ -31,6 +31,7 @@ const PAGES = [
   { name: t("Capabilities"), url: "/capabilities", icon: "matrix", keys: "g c" },
   { name: t("Which is best?"), url: "/advise", icon: "search", keys: "g b" },
   { name: t("Settings"), url: "/settings", icon: "settings", keys: "g s" },
+  { name: t("New guest"), url: "/vms/new", icon: "plus", keys: "" },
   { name: t("Add host"), url: "/hosts/new", icon: "plus", keys: "" },
   { name: t("New pool"), url: "/storage/new", icon: "plus", keys: "" },
 ];

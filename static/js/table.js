@@ -356,6 +356,16 @@ const onRow = (fn) => () => {
 };
 
 bind(t("In a list"), [
+  {
+    keys: "n",
+    does: t("New guest"),
+    run: () => {
+      const link = $("[data-new-guest]");
+      if (!link) return false;
+      link.click();
+      return true;
+    },
+  },
   { keys: "j / ↓", does: t("Down"), run: (e) => (e.key === "j" || inList(e) ? move(1) : false) },
   { keys: "k / ↑", does: t("Up"), run: (e) => (e.key === "k" || inList(e) ? move(-1) : false) },
   {
