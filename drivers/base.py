@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         NetworkInfo,
         PoolInfo,
         PoolSpec,
+        SnapshotInfo,
+        SnapshotSpec,
         VirtualizationType,
         VolumeInfo,
         VolumeSpec,
@@ -127,6 +129,13 @@ class Session(ABC):
         """Give a stopped guest another name; its uuid stays. Raises WrongState, AlreadyExists, InvalidDefinition."""
         raise self.unsupported(Feature.RENAME)
 
+    def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
+        """Write down what is ours to say of a guest, and nothing else, in its definition: so it outlives our database.
+
+        `facts` replace those that were there. Raises NotFound; Unsupported where a hypervisor keeps none or cannot change them.
+        """
+        raise self.unsupported(Feature.DEFINE)
+
     # -- power: each is done when it returns, unless it says otherwise -----------------------------------------------
     def start(self, ref: GuestRef) -> None:
         """Start a defined guest (resumes its managed save if it has one). Raises WrongState when it runs."""
@@ -181,12 +190,52 @@ class Session(ABC):
         raise self.unsupported(Feature.CREATE)
 
     def create(self, spec: GuestSpec) -> GuestInfo:
-        """Make a guest from `spec`, off. One that is there already under `spec.uuid` is answered as it is. Raises AlreadyExists."""
+        """Make a guest from `spec`, off. One that is there already under `spec.uuid` is answered as it is.
+
+        Raises what `design` raises, AlreadyExists for a name that another guest has, NotFound for an image that is not there.
+        """
         raise self.unsupported(Feature.CREATE)
 
     def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
-        """Per source, in the order of trust (`agent`, `lease`, `arp`): its addresses, or a sentence why it does not answer."""
+        """Per source, in the order of trust (`agent`, `lease`, `arp`): its addresses, or a sentence why it does not answer.
+
+        Sources that the hypervisor has not are left out. Waits for an agent a few seconds at most. Raises WrongState when it is off.
+        """
         raise self.unsupported(Feature.ADDRESSES)
+
+    # -- snapshots -----------------------------------------------------------------------------------------------------
+    def snapshots(self, ref: GuestRef) -> Sequence[SnapshotInfo]:
+        """All snapshots of one guest, read now, in no order. Raises NotFound."""
+        raise self.unsupported(Feature.SNAPSHOTS_DISK)
+
+    def snapshots_of_all(self) -> Mapping[str, Sequence[SnapshotInfo]]:
+        """By guests' identifiers, of those that have any: what a bulk call can say cheaper than `snapshots` of each."""
+        raise self.unsupported(Feature.SNAPSHOTS_DISK)
+
+    def snapshot_create(self, ref: GuestRef, spec: SnapshotSpec) -> None:
+        """Take one. The guest may stand still meanwhile: with its memory, as long as writing that takes.
+
+        Waits for another job of the guest, such as an earlier call of the same that nobody waits for any more.
+
+        Raises:
+            AlreadyExists: The guest has one of this name. WrongState, NotFound.
+            Unsupported: A guest that runs, without its memory, and no `SNAPSHOTS_LIVE`; a disk that cannot (it is named).
+        """
+        raise self.unsupported(Feature.SNAPSHOTS_MEMORY if spec.memory else Feature.SNAPSHOTS_DISK)
+
+    def snapshot_revert(self, ref: GuestRef, name: str) -> None:
+        """Go back: disks, definition, and memory where it is in it; without it the guest is off afterwards.
+
+        What the guest did since then is lost, and so is its managed save. Raises NotFound, Unsupported.
+        """
+        raise self.unsupported(Feature.SNAPSHOTS_DISK)
+
+    def snapshot_delete(self, ref: GuestRef, name: str, *, children: bool = False) -> None:
+        """Delete it, and with `children` all that grew from it; else these take its parent for theirs. The guest stays as it is.
+
+        Raises NotFound, Unsupported.
+        """
+        raise self.unsupported(Feature.SNAPSHOTS_DISK)
 
     # -- storage -------------------------------------------------------------------------------------------------------
     def pools(self) -> Sequence[PoolInfo]:

@@ -400,6 +400,9 @@ class IsolatedSession(Session):
     def screenshot(self, ref: GuestRef) -> bytes:
         return self._ask(bytes, "screenshot", ref)
 
+    def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
+        self._act("set_metadata", ref, dict(facts), title=title, description=description)
+
     # -- power
     def start(self, ref: GuestRef) -> None:
         self._act("start", ref)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PAGE = 50
 ROWS_MAX = 50
+MAKING = ("vm.create", "vm.create-from-xml")
+"""Their target is not there before they have made it."""
 TRAY_MAX = 8
 TABS = ("now", "failed", "mine", "all")
 
@@ -147,7 +149,24 @@ def title_of(operation: Operation) -> str:
 
 def _target_url(operation: Operation) -> str:
     kind, _slash, identity = operation.target.partition("/")
-    return {"vm": f"/vms/{identity}", "host": f"/hosts/{identity}"}.get(kind, "") if identity else ""
+    if operation.kind in MAKING:
+        identity = _made(operation)
+    pages = {
+        "vm": "/vms/",
+        "host": "/hosts/",
+        "storage-pool": "/storage/",
+        "volume": "/storage/volumes/",
+        "network": "/networks/",
+        "image": "/images/",
+    }
+    return f"{pages[kind]}{identity}" if identity and kind in pages else ""
+
+
+def _made(operation: Operation) -> str:
+    """The guest that it has made, which is there from then on; "" while it is not, or where all was undone."""
+    result = operation.small_result if hasattr(operation, "small_result") else operation.result
+    context = (operation.error or {}).get("context", {})
+    return str((result or {}).get("vm") or context.get("vm") or "")
 
 
 def _again(operation: Operation) -> str:

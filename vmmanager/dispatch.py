@@ -145,6 +145,7 @@ class _Gate:
         self._query: frozenset[str] = frozenset()
         self._media_types: tuple[str, ...] = getattr(operation.view_func, "body_media_types", ())
         self._takes_body = bool(self._media_types)
+        self._streamed: str = getattr(operation.view_func, "streamed_media_type", "")
         for model in operation.models:
             source = model.__ninja_param_source__
             if source == "query":
@@ -178,6 +179,10 @@ class _Gate:
             )
 
     def _check_body(self, request: HttpRequest) -> None:
+        if self._streamed:
+            if (request.content_type or "").lower() != self._streamed:
+                raise WrongMediaType(f"Send the bytes with Content-Type: {self._streamed}.")
+            return
         if request.method in ("GET", "HEAD") or not request.body:
             return
         if not self._takes_body:

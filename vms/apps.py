@@ -11,5 +11,12 @@ class VmsConfig(AppConfig):
     name = "vms"
 
     def ready(self) -> None:
-        """The actions of a room within the room register themselves, too."""
+        """Tell what it knows of the uses of volumes and networks; the actions of a room within the room register themselves."""
+        from networks import guests  # noqa: PLC0415 - models cannot be imported before
+        from storage import uses  # noqa: PLC0415
+        from vms.uses import GuestDisks, plugs  # noqa: PLC0415
+
+        uses.register(GuestDisks())
+        guests.register(plugs)
         import_module("vms.definitions.actions")
+        import_module("vms.snapshots.actions")

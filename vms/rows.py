@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
 
+from core.units import format_bytes
 from metrics import store
 from metrics.rates import Values
 from vms.alternatives import ways
 from vms.choices import State
 from vms.consoles import console_action
-from vms.services import vm_actions
+from vms.services import vm_actions, vm_may
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from vms.models import VM
 
 UNSUPPORTED: Final = "unsupported"
+HOT_RATIO: Final = 0.85
+_NO_LOAD: Final = Values()
 ICONS: Final = {
     "start": "play",
     "shutdown": "power",
@@ -68,51 +71,91 @@ def _hints() -> dict[str, str]:
     }
 
 
+DECIDING: Final = ("hypervisor_id", "state", "persistent", "has_managed_save", "consoles")
+"""The columns by which it is decided what may be done to a guest. Guests that agree in them, and in nothing else, are asked once a page."""
+
+
 def vm_rows(vms: Sequence[VM], *, by: Actor) -> list[dict[str, Any]]:
     """Rows of the list. Two queries: the newest samples, and ten minutes of CPU for the small line."""
     running = [vm.pk for vm in vms if vm.state == State.RUNNING and not vm.stale]
     loads = store.latest(running) if running else {}
     sparks = store.sparklines(running) if running else {}
-    words = labels()
-    return [_row(vm, by=by, load=loads.get(vm.pk), spark=sparks.get(vm.pk, ()), words=words) for vm in vms]
+    rows = _Rows(by)
+    return [rows.row(vm, load=loads.get(vm.pk) or _NO_LOAD, spark=sparks.get(vm.pk, ())) for vm in vms]
 
 
-def _row(
-    vm: VM, *, by: Actor, load: Values | None, spark: Sequence[float | None], words: dict[str, str]
-) -> dict[str, Any]:
-    actions = vm_actions(vm, by=by)
-    name = main_action(vm)
-    return {
-        "id": str(vm.pk),
-        "vm": vm,
-        "words": {
-            "select": _("Select %(name)s") % {"name": vm.name},
-            "main": f"{words[name]} {vm.name}",
-            "console": f"{_('Console of')} {vm.name}",
-            "more": _("More for %(name)s") % {"name": vm.name},
-        },
-        "can": " ".join(key for key, one in actions.items() if one["allowed"]),
-        "main": {
-            "name": name,
-            "label": words[name],
-            "icon": ICONS[name],
-            **actions[name],
-            "reason": _reason(vm, name, actions[name], by=by, words=words),
-        },
-        "console": console_action(vm, by=by),
-        "address": first_address(vm),
-        "load": load or Values(),
-        "memory_in_use": _memory_in_use(vm, load),
-        "spark": spark,
-    }
+class _Rows:
+    """What the rows of one page share: a page has a hundred, of a few kinds."""
+
+    def __init__(self, by: Actor) -> None:
+        self._by = by
+        self._verbs = labels()
+        self._select, self._more = _("Select %(name)s"), _("More for %(name)s")
+        self._console, self._used = _("Console of"), _("%(used)s of %(all)s")
+        self._offers: dict[tuple[Any, ...], tuple[str, dict[str, Any], dict[str, Any]]] = {}
+
+    def row(self, vm: VM, *, load: Values, spark: Sequence[float | None]) -> dict[str, Any]:
+        can, main, console = self._offer(vm)
+        hypervisor = vm.hypervisor
+        in_use = _memory_in_use(vm, load)
+        since = vm.started_at if vm.state != State.SHUTOFF else None
+        hot = (load.cpu_ratio or 0.0) > HOT_RATIO
+        memory = in_use is not None and vm.memory_limited
+        return {
+            "id": str(vm.pk),
+            "vm": vm,
+            "host": hypervisor.host.name,
+            "driver": hypervisor.driver,
+            "alike": (
+                vm.state, vm.stale, bool(vm.title), since is None, hot, memory, main["name"], main["allowed"], console["allowed"],
+            ),
+            "words": {
+                "select": self._select % {"name": vm.name},
+                "main": f"{main['label']} {vm.name}",
+                "console": f"{self._console} {vm.name}",
+                "more": self._more % {"name": vm.name},
+            },
+            "can": can,
+            "main": main,
+            "console": console,
+            "address": first_address(vm),
+            "load": load,
+            "hot": hot,
+            "since": since,
+            "memory_in_use": in_use,
+            "memory": self._memory(vm, in_use) if memory else None,
+            "spark": spark,
+        }  # fmt: skip
+
+    def _offer(self, vm: VM) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """What may be done, the one power button, and the console. A reason names its guest, and is that guest's own."""
+        key = (*map(vm.__dict__.__getitem__, DECIDING[:-1]), *vm.consoles)
+        if key not in self._offers:
+            actions = vm_actions(vm, by=self._by)
+            name = main_action(vm)
+            can = " ".join(key for key, one in actions.items() if one["allowed"])
+            main = {"name": name, "label": self._verbs[name], "icon": ICONS[name], **actions[name]}
+            self._offers[key] = (can, main, console_action(vm, by=self._by))
+        can, main, console = self._offers[key]
+        if not main["allowed"]:
+            why_not = vm_may(vm, main["name"], by=self._by)
+            main = main | {"reason": _reason(vm, main["name"], why_not, by=self._by, words=self._verbs)}
+        if not console["allowed"]:
+            console = console_action(vm, by=self._by)
+        return can, main, console
+
+    def _memory(self, vm: VM, in_use: int | None) -> dict[str, Any]:
+        used, room = in_use or 0, vm.memory_bytes
+        label = self._used % {"used": format_bytes(used), "all": format_bytes(room)}
+        return {"ratio": used / room if room else None, "label": label}
 
 
-def _memory_in_use(vm: VM, load: Values | None) -> int | None:
+def _memory_in_use(vm: VM, load: Values) -> int | None:
     """What the guest uses of its memory; None where its balloon driver does not tell.
 
     All of it, or more, is what it was given or what its process holds on the host, which says nothing of how full it is.
     """
-    used = load.memory_bytes if load else None
+    used = load.memory_bytes
     return used if used is not None and (used < vm.memory_bytes or not vm.memory_limited) else None
 
 
@@ -169,5 +212,6 @@ def vm_buttons(vm: VM, *, by: Actor) -> dict[str, Any]:
         "autostart": actions["autostart"],
         "rename": button("rename"),
         "delete": actions["delete"],
+        "restore": actions["restore"],
         "primary": "console" if vm.state == State.RUNNING and console["allowed"] else main[0]["name"],
     }

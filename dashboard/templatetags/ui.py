@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from django import template
+from django.template.loader import render_to_string
 from django.templatetags.static import static
 from django.utils import formats, timezone
 from django.utils.html import format_html, json_script
@@ -25,8 +26,11 @@ from django.utils.translation.trans_real import DjangoTranslation
 from django.views.i18n import JSONCatalog
 
 from core.units import format_bytes
+from drivers import osinfo
+from drivers.storage import POOL_TYPES
 from hosts.choices import LinkState, TechniqueChoice, VirtualizationTypeChoice
 from operations.choices import State as OperationState
+from storage.choices import PoolState
 from vms.choices import State as GuestState
 
 if TYPE_CHECKING:
@@ -54,8 +58,10 @@ STATE_LABELS: dict[str, _StrPromise] = {
     **dict(LinkState.choices),
     **{op_class(value): label for value, label in OperationState.choices},
     "not_tried": _l("Not tried"),
+    **dict(PoolState.choices),
+    "active": _l("Active"),
 }
-TURNING = frozenset({"shutting_down", "connecting", "op-running"})
+TURNING = frozenset({"shutting_down", "connecting", "op-running", "building"})
 
 DRIVER_LABELS = {
     "qemu": "QEMU",
@@ -125,6 +131,42 @@ def technique_label(value: str) -> str:
 def driver_label(value: str) -> str:
     """`qemu` → "QEMU"."""
     return DRIVER_LABELS.get(value, value)
+
+
+@register.filter
+def os_word(value: str) -> str:
+    """What people call a system of libosinfo's: `http://debian.org/debian/12` → "Debian 12"; a dash where nobody knows."""
+    known = osinfo.known().get(value)
+    if known is not None:
+        return known.name
+    words = " ".join(value.rstrip("/").split("/")[-2:]) if "://" in value else value
+    return words[:1].upper() + words[1:] if words else NOT_KNOWN
+
+
+@register.filter
+def pool_type_label(value: str) -> str:
+    """`dir` → "Directory"; a type that we make no pools of is shown as it is."""
+    known = POOL_TYPES.get(value)
+    return _(known.label) if known else value
+
+
+NETWORK_MODES = {
+    "nat": _l("NAT"),
+    "route": _l("Routed"),
+    "open": _l("Routed, no firewall"),
+    "isolated": _l("Isolated"),
+    "bridge": _l("Bridge"),
+    "private": _l("Private"),
+    "vepa": _l("VEPA"),
+    "passthrough": _l("Passthrough"),
+    "hostdev": _l("Devices of the host"),
+}
+
+
+@register.filter
+def network_mode_label(value: str) -> str:
+    """`route` → "Routed"."""
+    return str(NETWORK_MODES.get(value, value))
 
 
 @register.filter
@@ -252,6 +294,12 @@ def ago(at: datetime | None, style: str = "ago") -> SafeString:
     iso = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     exact = formats.date_format(local, "j M Y, H:i:s")
     return format_html('<time datetime="{}" title="{}" data-time="{}">{}</time>', iso, exact, style, text)
+
+
+@register.filter
+def age(at: datetime | None) -> SafeString:
+    """`ago` as a filter, in the style `age`."""
+    return ago(at, "age")
 
 
 @register.filter
@@ -383,6 +431,17 @@ def pretty_json(value: object) -> str:
 def split_tag(tag: str) -> str:
     """A tag as a term of the search language; quoted where it has blanks."""
     return f'tag:"{tag}"' if re.search(r"\s", tag) else f"tag:{tag}"
+
+
+@register.filter
+def chips(tags: Sequence[str]) -> SafeString:
+    """The first three tags of a row, each a link to the list of all that carry it."""
+    return mark_safe(" ".join(map(_chip, tags[:3])))  # noqa: S308 - escaped below
+
+
+@lru_cache(maxsize=1024)
+def _chip(tag: str) -> str:
+    return render_to_string("ui/_chip.html", {"tag": tag}).strip()
 
 
 @register.filter

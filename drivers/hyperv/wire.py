@@ -9,6 +9,7 @@ import uuid as uuids
 import xml.etree.ElementTree as ET
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pypsrp.wsman import NAMESPACES, SelectorSet, WSMan, WSManAction
@@ -60,8 +61,13 @@ class Row:
     def __init__(self, element: ET.Element) -> None:
         values: dict[str, list[str]] = {}
         for child in element:
-            if child.text:
-                values.setdefault(_local(child.tag), []).append(child.text)
+            text = child.text
+            if text:
+                name = _local(child.tag)
+                if name in values:
+                    values[name].append(text)
+                else:
+                    values[name] = [text]
         self._values = values
 
     def text(self, name: str) -> str:
@@ -339,6 +345,7 @@ def _uri(namespace: str, class_name: str) -> str:
     return f"{WMI}{namespace}/{class_name}"
 
 
+@lru_cache(maxsize=1024)
 def _local(tag: object) -> str:
     return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 

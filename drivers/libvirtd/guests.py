@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from drivers.libvirtd.xml import metadata
-from drivers.libvirtd.xml.domain import Domain
+from drivers.libvirtd.xml.domain import Domain, Metadata
+from drivers.libvirtd.xml.element import Parts, size_of
 from drivers.types import DiskInfo, GraphicsInfo, GuestInfo, GuestKind, NicInfo, Technique, VirtualizationType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from drivers.libvirtd.xml.devices import Disk, Graphics, Interface
+    from lxml import etree
+
     from drivers.types import GuestState
 
 
@@ -80,42 +83,46 @@ def read_definition(xml: str) -> Definition:
     Raises:
         InvalidDefinition: The host sent what is no domain.
     """
-    domain = Domain.parse(xml)
-    os = domain.os
-    graphics = tuple(_graphics(item) for item in domain.graphics)
-    current = domain.current_memory_bytes or domain.memory_bytes or 0
-    own = domain.metadata
+    domain = Parts(Domain.parse(xml).node)
+    devices = _devices(domain)
+    graphics = tuple(map(_graphics, devices["graphics"]))
+    memory = size_of(domain.part("memory")) or 0
+    current = size_of(domain.part("currentMemory")) or memory
+    own = domain.part("metadata")
+    os = domain.part("os")
+    boot = {} if os is None else _boot(Parts(os))
     return Definition(
-        name=domain.name or "",
-        domain_type=domain.type or "",
-        os_type=(os.type if os else None) or "",
-        vcpus=domain.current_vcpus or domain.vcpus or 1,
+        name=domain.text("name") or "",
+        domain_type=domain.node.get("type") or "",
+        os_type=boot.get("type", ""),
+        vcpus=_vcpus(domain),
         memory_bytes=current,
-        max_memory_bytes=max(domain.memory_bytes or 0, current),
-        title=domain.title or "",
-        description=domain.description or "",
-        disks=tuple(_disk(item) for item in domain.disks) or _filesystems(domain),
-        interfaces=tuple(_nic(item) for item in domain.interfaces),
+        max_memory_bytes=max(memory, current),
+        title=domain.text("title") or "",
+        description=domain.text("description") or "",
+        disks=tuple(map(_disk, devices["disk"])) or tuple(map(_filesystem, devices["filesystem"])),
+        interfaces=tuple(map(_nic, devices["interface"])),
         graphics=graphics,
-        consoles=_consoles(domain, graphics),
-        os=(own.os_id if own else None) or "",
-        boot=_boot(domain),
-        metadata=metadata.read(domain) if own else {},
+        consoles=_consoles(devices, graphics),
+        os="" if own is None else Metadata(own).os_id or "",
+        boot=boot,
+        metadata=metadata.facts(own),
         digest=hashlib.sha256(xml.encode()).hexdigest(),
     )
 
 
 def read_live(xml: str) -> Live:
     """Read what the live XML adds. Not kept: it changes with every start, and with the balloon."""
-    domain = Domain.parse(xml)
+    domain = Parts(Domain.parse(xml).node)
+    devices = _devices(domain)
     return Live(
-        title=domain.title or "",
-        description=domain.description or "",
-        metadata=metadata.read(domain),
-        vcpus=domain.current_vcpus or domain.vcpus or 1,
-        memory_bytes=domain.current_memory_bytes or domain.memory_bytes or 0,
-        interfaces=tuple(_nic(item) for item in domain.interfaces),
-        graphics=tuple(_graphics(item) for item in domain.graphics),
+        title=domain.text("title") or "",
+        description=domain.text("description") or "",
+        metadata=metadata.facts(domain.part("metadata")),
+        vcpus=_vcpus(domain),
+        memory_bytes=size_of(domain.part("currentMemory")) or size_of(domain.part("memory")) or 0,
+        interfaces=tuple(map(_nic, devices["interface"])),
+        graphics=tuple(map(_graphics, devices["graphics"])),
     )
 
 
@@ -149,78 +156,105 @@ def guest_info(*, uuid: str, inactive: Definition, running: Live | None, marks: 
     )
 
 
-def _disk(disk: Disk) -> DiskInfo:
-    source = disk.file or disk.dev or disk.volume or disk.directory
-    if source is None and disk.protocol:
-        source = f"{disk.protocol}:{disk.source_name or ''}"
+def _devices(domain: Parts) -> defaultdict[object, list[etree._Element]]:
+    """All devices by tag, in document order."""
+    found: defaultdict[object, list[etree._Element]] = defaultdict(list)
+    for devices in domain.node.iterchildren("devices"):
+        for device in devices.iterchildren():
+            found[device.tag].append(device)
+    return found
+
+
+def _vcpus(domain: Parts) -> int:
+    return _number(domain.attr("vcpu", "current")) or _number(domain.text("vcpu")) or 1
+
+
+def _number(text: str | None) -> int | None:
+    """None also for a newer libvirt's word where we expect a number: unknown, not fatal."""
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
+
+
+def _disk(node: etree._Element) -> DiskInfo:
+    disk = Parts(node)
+    place = disk.part("source")
+    source = None
+    if place is not None:
+        source = place.get("file") or place.get("dev") or place.get("volume") or place.get("dir")
+        protocol = place.get("protocol")
+        if source is None and protocol:
+            source = f"{protocol}:{place.get('name') or ''}"
     return DiskInfo(
-        target=disk.target or "",
-        device=disk.device or "disk",
-        bus=disk.bus,
+        target=disk.attr("target", "dev") or "",
+        device=node.get("device") or "disk",
+        bus=disk.attr("target", "bus"),
         source=source,
-        pool=disk.pool,
-        format=disk.format,
-        readonly=disk.readonly,
+        pool=disk.attr("source", "pool"),
+        format=disk.attr("driver", "type"),
+        readonly=disk.part("readonly") is not None,
     )
 
 
-def _filesystems(domain: Domain) -> tuple[DiskInfo, ...]:
-    # A container has directories where a machine has disks.
-    return tuple(
-        DiskInfo(
-            target=item.target or "",
-            device="filesystem",
-            source=item.source_dir or item.source_file,
-            format=item.type,
-            readonly=item.readonly,
-        )
-        for item in domain.filesystems
+def _filesystem(node: etree._Element) -> DiskInfo:
+    """A container has directories where a machine has disks."""
+    item = Parts(node)
+    return DiskInfo(
+        target=item.attr("target", "dir") or "",
+        device="filesystem",
+        source=item.attr("source", "dir") or item.attr("source", "file"),
+        format=node.get("type"),
+        readonly=item.part("readonly") is not None,
     )
 
 
-def _nic(interface: Interface) -> NicInfo:
+def _nic(node: etree._Element) -> NicInfo:
+    nic = Parts(node)
+    network = nic.attr("source", "network") or nic.attr("source", "bridge") or nic.attr("source", "dev")
     return NicInfo(
-        mac=(interface.mac or "").lower(),
-        model=interface.model,
-        network=interface.network or interface.bridge or interface.source_dev or interface.type,
-        link=interface.link or "up",
-        target=interface.target,
+        mac=(nic.attr("mac", "address") or "").lower(),
+        model=nic.attr("model", "type"),
+        network=network or node.get("type"),
+        link=nic.attr("link", "state") or "up",
+        target=nic.attr("target", "dev"),
     )
 
 
-def _graphics(graphics: Graphics) -> GraphicsInfo:
-    port = graphics.port
+def _graphics(node: etree._Element) -> GraphicsInfo:
+    screen = Parts(node)
+    port = _number(node.get("port"))
     return GraphicsInfo(
-        type=graphics.type or "",
-        listen=graphics.listen_address or graphics.listen,
+        type=node.get("type") or "",
+        listen=screen.attr("listen", "address") or node.get("listen"),
         port=port if port is not None and port > 0 else None,
-        socket=graphics.listen_socket or graphics.socket,
+        socket=screen.attr("listen", "socket") or node.get("socket"),
     )
 
 
-def _consoles(domain: Domain, graphics: tuple[GraphicsInfo, ...]) -> tuple[str, ...]:
+def _consoles(
+    devices: Mapping[object, Sequence[etree._Element]], graphics: tuple[GraphicsInfo, ...]
+) -> tuple[str, ...]:
     found = []
     # libvirt opens a console only where it is a pty; a serial port to a file or a socket is somebody else's.
-    if any(item.type == "pty" for item in domain.consoles) or any(item.type == "pty" for item in domain.serials):
+    if any(item.get("type") == "pty" for tag in ("console", "serial") for item in devices.get(tag, ())):
         found.append("serial")
     found += sorted({item.type for item in graphics} & {"vnc", "spice"}, reverse=True)
     return tuple(found)
 
 
-def _boot(domain: Domain) -> dict[str, str]:
-    os = domain.os
-    if os is None:
-        return {}
+def _boot(os: Parts) -> dict[str, str]:
     facts = {
-        "type": os.type,
-        "machine": os.machine,
-        "architecture": os.arch,
-        "kernel": os.kernel,
-        "initrd": os.initrd,
-        "cmdline": os.cmdline,
-        "init": os.init,
-        "devices": ",".join(boot.dev or "" for boot in os.boots),
+        "type": os.text("type"),
+        "machine": os.attr("type", "machine"),
+        "architecture": os.attr("type", "arch"),
+        "kernel": os.text("kernel"),
+        "initrd": os.text("initrd"),
+        "cmdline": os.text("cmdline"),
+        "init": os.text("init"),
+        "devices": ",".join(boot.get("dev") or "" for boot in os.node.iterchildren("boot")),
     }
-    if os.type == "hvm":
-        facts["firmware"] = "uefi" if os.firmware == "efi" or os.loader_type == "pflash" else "bios"
+    if facts["type"] == "hvm":
+        uefi = os.node.get("firmware") == "efi" or os.attr("loader", "type") == "pflash"
+        facts["firmware"] = "uefi" if uefi else "bios"
     return {name: value for name, value in facts.items() if value}

@@ -16,11 +16,30 @@ import libvirt
 from drivers.base import Session
 from drivers.errors import ConsoleBusy, NotFound, Unreachable, Unsupported, WrongState
 from drivers.libvirtd import graphics, stats
-from drivers.libvirtd.errors import driver_error, translate
-from drivers.libvirtd.events import EventTap
-from drivers.libvirtd.guests import Marks, guest_info, read_definition, read_live
+from drivers.libvirtd.addresses import AddressFacet
+from drivers.libvirtd.describing import describe
+from drivers.libvirtd.errors import (
+    gone_is_nothing,
+    translate,
+)
+from drivers.libvirtd.events import (
+    EventTap,
+)
+from drivers.libvirtd.guests import (
+    Marks,
+    guest_info,
+    read_definition,
+    read_live,
+)
+from drivers.libvirtd.patience import Patience
+from drivers.libvirtd.session_create import CreateFacet
 from drivers.libvirtd.session_definition import DefinitionFacet
-from drivers.libvirtd.session_host import HostFacet
+from drivers.libvirtd.session_host import (
+    HostFacet,
+)
+from drivers.libvirtd.session_network import NetworkFacet
+from drivers.libvirtd.session_snapshots import SnapshotFacet
+from drivers.libvirtd.session_storage import StorageFacet
 from drivers.libvirtd.states import guest_state
 from drivers.libvirtd.streams import SerialConsole
 from drivers.libvirtd.uri import host_of, is_local
@@ -31,7 +50,7 @@ if TYPE_CHECKING:
 
     from drivers.base import Console
     from drivers.libvirtd.kinds import LibvirtDriver
-    from drivers.types import Endpoint, GuestEvent, GuestInfo, GuestRef, GuestStats, HostStats, Support
+    from drivers.types import Endpoint, GuestEvent, GuestInfo, GuestRef, GuestStats, HostStats, PoolInfo, Support
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +70,9 @@ _CLOSE_REASONS = {
 }
 
 
-class LibvirtSession(HostFacet, DefinitionFacet, Session):
+class LibvirtSession(
+    HostFacet, DefinitionFacet, CreateFacet, AddressFacet, SnapshotFacet, StorageFacet, NetworkFacet, Session
+):
     """One live connection.
 
     Args:
@@ -81,6 +102,8 @@ class LibvirtSession(HostFacet, DefinitionFacet, Session):
         self._support: Mapping[Feature, Support] | None = None
         self._bulk_stats: bool | None = None
         self._opened: set[SerialConsole] = set()
+        self._patience = Patience()
+        self._pools_seen: Sequence[PoolInfo] = ()
         if not self._shared:
             self._watch(connection)
 
@@ -263,6 +286,10 @@ class LibvirtSession(HostFacet, DefinitionFacet, Session):
     def set_autostart(self, ref: GuestRef, *, enabled: bool) -> None:
         """Start with the host, or not."""
         self._act(Feature.AUTOSTART, ref, lambda domain: domain.setAutostart(int(enabled)))
+
+    def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
+        """In the running definition and in the next one. Three calls; what others keep in the metadata stays."""
+        self._act(Feature.DEFINE, ref, lambda domain: describe(domain, facts, title=title, description=description))
 
     def undefine(self, ref: GuestRef) -> None:
         """Remove the definition of a stopped guest.
@@ -495,13 +522,3 @@ def _wake_or_resume(domain: libvirt.virDomain) -> None:
 def _discard_save(domain: libvirt.virDomain) -> None:
     if domain.hasManagedSaveImage(0):
         domain.managedSaveRemove(0)
-
-
-@contextlib.contextmanager
-def gone_is_nothing() -> Iterator[None]:
-    """In a listing, a guest that went away meanwhile is left out."""
-    try:
-        yield
-    except libvirt.libvirtError as error:
-        if not isinstance(driver_error(error), (NotFound, WrongState)):
-            raise

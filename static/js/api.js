@@ -56,7 +56,8 @@ async function send(url, init, again) {
 /**
  * One REST call. Resolves to the decoded answer (null where there is none); rejects with ApiError.
  *
- * A POST carries an `Idempotency-Key`, so that a call whose answer was lost can be sent again without doing its work twice.
+ * A POST carries an `Idempotency-Key`, so that a call whose answer was lost can be sent again without doing its work twice; with
+ * `idempotency: ""` none, for what does no work at all and is asked often.
  * @param {"GET" | "POST" | "PATCH" | "PUT" | "DELETE"} method
  * @param {string} path below /api/v1
  * @param {unknown} [body]
@@ -68,7 +69,7 @@ export async function api(method, path, body, options = {}) {
   /** @type {Record<string, string>} */
   const headers = { Accept: "application/json" };
   if (method !== "GET") headers["X-CSRFToken"] = token();
-  if (method === "POST") headers["Idempotency-Key"] = options.idempotency ?? newKey();
+  if (method === "POST" && options.idempotency !== "") headers["Idempotency-Key"] = options.idempotency ?? newKey();
   if (body !== undefined) headers["Content-Type"] = options.type ?? "application/json";
   if (options.prefer) headers.Prefer = options.prefer;
   if (options.ifMatch) headers["If-Match"] = options.ifMatch;

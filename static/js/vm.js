@@ -1,6 +1,6 @@
 // @ts-check
 /** The guest page: an hour of charts that go on live, marks of its events, keys. Actions, console and state are shared work. */
-import { act, guestOf, openConsole, remove, shutdownBy } from "./actions.js";
+import { act, guestOf, openConsole, shutdownBy } from "./actions.js";
 import { ApiError, api } from "./api.js";
 import { Chart, chartParts } from "./charts.js";
 import { $, $$ } from "./dom.js";
@@ -136,11 +136,6 @@ document.addEventListener("visibilitychange", () => {
 });
 
 page.addEventListener("click", async (event) => {
-  const button = /** @type {HTMLElement | null} */ (/** @type {Element} */ (event.target).closest("[data-delete]"));
-  if (button && !button.dataset.why) {
-    /** @type {any} */ (button.closest("[popover]"))?.hidePopover();
-    await remove(guestOf(button), { running: button.dataset.running === "true", text: button.dataset.delete ?? "" });
-  }
   const target = /** @type {Element} */ (event.target);
   if (target.closest("[data-charts-again]")) readCharts();
   if (target.closest("[data-edit-open]")) edit(/** @type {HTMLElement} */ (target.closest("[data-edit-open]")));
@@ -235,7 +230,7 @@ if (object.startsWith("vm/")) {
       ),
     },
     { keys: "e", does: t("Title, description, tags"), run: () => edit() },
-    { keys: "1 … 3", does: t("Tabs") },
+    { keys: "1 … 4", does: t("Tabs") },
   ]);
   for (const [i, tab] of $$(".tabs a").entries()) bindQuietly(String(i + 1), () => tab.click());
 }

@@ -209,7 +209,8 @@ async def through_the_door(messages: list[dict[str, Any]], headers: list[tuple[b
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await BodyLimit(app)({"type": "http", "headers": headers}, receive, send)
+    scope = {"type": "http", "method": "POST", "path": "/api/v1/hosts", "headers": headers}
+    await BodyLimit(app)(scope, receive, send)
     return sent, seen
 
 

@@ -19,7 +19,7 @@ from metrics.rates import Values
 from operations.models import Operation
 from tests.factories import ALL_SUPPORTED, HostFactory, HypervisorFactory, VMFactory
 from tests.web.fleet import fill
-from vms.models import VM, Revision, VMDisk, VMNic
+from vms.models import VM, Revision, Snapshot, VMDisk, VMNic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,8 @@ pytestmark = pytest.mark.django_db
 LIST_QUERIES = 13
 ROWS_QUERIES = 6
 DETAIL_QUERIES = 12
-PALETTE_QUERIES = 8
+PALETTE_QUERIES = 10
+SNAPSHOT_QUERIES = 10
 NAMES = re.compile(r'<tr role="row"\s+id="vm-[0-9a-f-]+".*?data-name="([^"]*)"', re.DOTALL)
 
 
@@ -422,3 +423,71 @@ def test_our_own_fault_when_it_happens_then_a_page_without_a_traceback(browser, 
     program = browser.get("/vms", headers={"HX-Request": "true"})
     assert program.json()["code"] == "internal_error"
     assert "a secret" not in program.content.decode()
+
+
+# -- snapshots -------------------------------------------------------------------------------------------------------------
+def test_snapshots_when_there_are_some_then_a_tree_with_where_the_guest_is(browser, django_assert_max_num_queries):
+    vm = VMFactory(name="web-01", state="running", snapshots_read_at=timezone.now())
+    for name, parent, values in (
+        ("clean", "", {}),
+        ("<b>odd", "clean", {"memory": True, "state": "running", "description": "<i>"}),
+        ("here", "clean", {"current": True, "size_bytes": 3 << 20, "created_at": timezone.now()}),
+        ("over", "here", {"kind": "external", "no_revert": "It is an overlay.", "no_delete": "It stays."}),
+    ):
+        Snapshot.objects.create(vm=vm, name=name, parent=parent, **values)
+    with django_assert_max_num_queries(SNAPSHOT_QUERIES):
+        text = browser.get(f"/vms/{vm.pk}/snapshots").content.decode()
+    assert re.findall(r'data-snapshot="([^"]+)"', text) == ["clean", "&lt;b&gt;odd", "here", "over"]
+    assert text.count("You are here") == 1
+    assert "3 MiB" in text
+    assert "<b>odd" not in text
+    assert "<i>" not in text
+    assert 'data-why="It is an overlay."' in text
+    assert "The guest goes on from that moment, with the memory of then: it runs." in text
+    assert "The 3 snapshots that were taken after this one stay." in text
+    assert len(re.findall(r"<ul\b", text)) == text.count("</ul>")
+
+
+def test_snapshots_when_many_then_the_same_queries(browser, django_assert_max_num_queries):
+    vm = VMFactory(snapshots_read_at=timezone.now())
+    Snapshot.objects.bulk_create(Snapshot(vm=vm, name=f"s{n}", parent=f"s{n - 1}" if n else "") for n in range(300))
+    with django_assert_max_num_queries(SNAPSHOT_QUERIES):
+        assert browser.get(f"/vms/{vm.pk}/snapshots").content.count(b"data-snapshot=") == 300
+
+
+@pytest.mark.parametrize(
+    ("lacks", "state", "values", "said"),
+    [
+        (["snapshots.disk"], "shutoff", {}, "No snapshots.disk here."),
+        ([], "shutoff", {}, "Reading …"),
+        ([], "shutoff", {"snapshots_read_at": timezone.now()}, "No snapshots yet"),
+        ([], "crashed", {"snapshots_read_at": timezone.now()}, "A snapshot is taken of a guest that runs"),
+        (["snapshots.live"], "running", {}, "No snapshots.live here."),
+        (["snapshots.memory"], "running", {}, "No snapshots.memory here."),
+        ([], "running", {}, "boots from its disks as after a power cut"),
+        ([], "shutoff", {}, "there is no memory to keep"),
+    ],
+)
+def test_snapshots_when_none_or_not_possible_then_says_why(browser, lacks, state, values, said):
+    weak = {**ALL_SUPPORTED, **{name: {"supported": False, "reason": f"No {name} here."} for name in lacks}}
+    vm = VMFactory(hypervisor=HypervisorFactory(capabilities=weak), state=state, **values)
+    assert said in re.sub(r"\s+", " ", browser.get(f"/vms/{vm.pk}/snapshots").content.decode())
+
+
+def test_snapshots_parts_when_asked_for_then_they_alone_and_of_a_gone_guest_a_word(browser):
+    vm = VMFactory(snapshots_read_at=timezone.now())
+    assert b"<html" not in browser.get(f"/vms/{vm.pk}/snapshots/tree").content
+    assert b"take-memory" in browser.get(f"/vms/{vm.pk}/snapshots/take").content
+    assert browser.get(f"/vms/{vm.pk}/snapshots/secrets").status_code == 404
+    VM.objects.filter(pk=vm.pk).update(gone_at=timezone.now())
+    assert b"This guest is gone." in browser.get(f"/vms/{vm.pk}/snapshots/tree").content
+    assert browser.get(f"/vms/{vm.pk}/snapshots").status_code == 302
+
+
+def test_snapshots_when_a_viewer_looks_then_nothing_can_be_done_and_it_says_why(viewer, client_for):
+    vm = VMFactory(snapshots_read_at=timezone.now())
+    Snapshot.objects.create(vm=vm, name="s")
+    page = client_for(viewer).get(f"/vms/{vm.pk}/snapshots").content.decode()
+    buttons = re.findall(r"<button[^>]*data-snapshot-(?:take|revert|delete)\b[^>]*>", page)
+    assert len(buttons) == 3
+    assert all('aria-disabled="true"' in button for button in buttons)

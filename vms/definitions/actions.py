@@ -14,7 +14,7 @@ from drivers.errors import WrongState
 from drivers.types import Feature, GuestState
 from operations.actions import Action, Params, Retry, action
 from operations.models import Operation
-from vms.actions import GuestAction
+from vms.actions import GuestAction, guest_of
 from vms.choices import ACTIVE, RevisionSource
 from vms.definitions import drift
 from vms.definitions.history import Cause, digest_of, newest, record, text_of
@@ -76,7 +76,7 @@ class CheckDefinition(Action[GuestReading, CheckParams]):
 
     def load(self, target_id: uuid.UUID) -> GuestReading:
         """Raises Missing for a guest that is gone."""
-        return GuestReading.of(DefineVM().load(target_id))
+        return GuestReading.of(guest_of(target_id))
 
     def check(self, target: GuestReading, params: CheckParams, *, idle: bool) -> None:
         """What would refuse the change itself, but for the state that passes."""

@@ -57,6 +57,12 @@ def to_str(root: etree._Element) -> str:
     return etree.tostring(root, encoding="unicode")
 
 
+def laid_out(root: etree._Element) -> str:
+    """The document as text with a line for each element, for people. Only for one that has no white space of its own."""
+    etree.indent(root)
+    return to_str(root)
+
+
 class Path:
     """Where a field lives below its element."""
 
@@ -243,6 +249,17 @@ _UNITS = {
 }  # fmt: skip
 
 
+def size_of(node: etree._Element | None) -> int | None:
+    """The bytes that a node with a unit says; None where it says nothing that can be read."""
+    if node is None or node.text is None:
+        return None
+    factor = _UNITS.get(node.get("unit", "KiB"))
+    amount = node.text.strip()
+    if factor is None or not amount.isascii() or not amount.isdigit() or len(amount) > 20:
+        return None
+    return int(amount) * factor
+
+
 class Size(Text[int]):
     """An amount with its unit beside it (`<memory unit='KiB'>`; KiB without one), as bytes."""
 
@@ -252,14 +269,8 @@ class Size(Text[int]):
         super().__init__(path, int)
 
     def _read(self, root: etree._Element) -> str | None:
-        node = self.path.node(root)
-        if node is None or node.text is None:
-            return None
-        factor = _UNITS.get(node.get("unit", "KiB"))
-        amount = node.text.strip()
-        if factor is None or not amount.isascii() or not amount.isdigit() or len(amount) > 20:
-            return None
-        return str(int(amount) * factor)
+        size = size_of(self.path.node(root))
+        return None if size is None else str(size)
 
     def _write(self, root: etree._Element, text: str) -> None:
         node = self.path.make(root)
@@ -384,6 +395,32 @@ class Children(Generic[E]):
     def __get__(self, element: Element, owner: type[Element]) -> Collection[E]: ...
     def __get__(self, element: Element | None, owner: type[Element]) -> Self | Collection[E]:
         return self if element is None else Collection(element.node, self.path, self.kind)
+
+
+class Parts:
+    """The first child of each tag of one node, found in one pass. For readings by the thousand: a field walks its path each time."""
+
+    __slots__ = ("_first", "node")
+
+    def __init__(self, node: etree._Element) -> None:
+        self.node = node
+        self._first: dict[object, etree._Element] = {}
+        for child in node.iterchildren():
+            self._first.setdefault(child.tag, child)
+
+    def part(self, tag: str) -> etree._Element | None:
+        """The child itself."""
+        return self._first.get(tag)
+
+    def text(self, tag: str) -> str | None:
+        """Its text."""
+        child = self._first.get(tag)
+        return None if child is None else child.text
+
+    def attr(self, tag: str, name: str) -> str | None:
+        """An attribute of it."""
+        child = self._first.get(tag)
+        return None if child is None else child.get(name)
 
 
 class Element:

@@ -23,31 +23,39 @@ _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 def read(domain: Domain) -> dict[str, str]:
     """Our facts of this guest; empty where it has none."""
-    node = domain.node.find(f"metadata/{_ROOT}")
+    return facts(domain.node.find("metadata"))
+
+
+def facts(metadata: etree._Element | None) -> dict[str, str]:
+    """Our facts in a `<metadata>`."""
+    node = None if metadata is None else metadata.find(_ROOT)
     if node is None:
         return {}
     prefix = f"{{{NAMESPACE}}}"
     return {str(child.tag).removeprefix(prefix): child.text or "" for child in node.iterchildren(tag=f"{prefix}*")}
 
 
-def write(domain: Domain, facts: Mapping[str, str]) -> None:
+def write(domain: Domain, own: Mapping[str, str]) -> None:
     """Replace our facts in the document; what others keep in `<metadata>` stays."""
     metadata = domain.node.find("metadata")
     old = None if metadata is None else metadata.find(_ROOT)
     if old is not None:
         remove(old)
-    if not facts:
+    if not own:
         if metadata is not None and not len(metadata):
             remove(metadata)
         return
     if metadata is None:
         metadata = append(domain.node, "metadata")
-    metadata.append(_element(facts))
+    metadata.append(_element(own))
 
 
 def document(facts: Mapping[str, str]) -> str:
-    """The element alone, as `virDomainSetMetadata` takes it."""
-    return to_str(_element(facts))
+    """The element alone, as `virDomainSetMetadata` takes it: libvirt puts the namespace in, and refuses one that is there."""
+    node = etree.Element("guest")
+    for child in _element(facts):
+        etree.SubElement(node, str(child.tag).rpartition("}")[2]).text = child.text
+    return to_str(node)
 
 
 def parse_document(text: str) -> dict[str, str]:
