@@ -48,7 +48,7 @@ class DocumentsIn(Input):
     network_config: Annotated[str, StringConstraints(max_length=DOCUMENT_MAX)] | None = None
 
 
-class FindingOut(Output):
+class SeedFindingOut(Output):
     """One thing that was found in a document."""
 
     path: str = Field(description="JSON pointer; begins with `/user_data` or `/network_config`.")
@@ -60,8 +60,8 @@ class DocumentsOut(Output):
     """Whether cloud-init would understand them."""
 
     ok: bool
-    errors: list[FindingOut]
-    warnings: list[FindingOut] = Field(description="Keys that are not known to the schema, or stand there twice.")
+    errors: list[SeedFindingOut]
+    warnings: list[SeedFindingOut] = Field(description="Keys that are not known to the schema, or stand there twice.")
 
 
 @router.post(

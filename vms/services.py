@@ -45,7 +45,7 @@ from vms.describe import KEPT, describe
 from vms.models import PRESENT, VM
 from vms.placing import place_for_xml, plan_vm
 from vms.readings import GuestReading, reading_key
-from vms.removal import DeleteParams, DeleteVM, PurgeParams, PurgeVM, RestoreParams, RestoreVM
+from vms.removal import DeleteParams, DeleteVM, PurgeParams, PurgeVM, RestoreParams, RestoreVM, check_name
 from vms.spec import XmlSpec
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ ACTIONS = (
     "restore",
 )
 """The actions of `POST /vms/{id}/actions/ACTION`, in the order in which pages show them."""
+BULK_ACTIONS = tuple(name for name in ACTIONS if name != "rename")
+"""Those that can be meant for many at once: no two guests have one name."""
 
 
 BULK_ACTIONS = (*ACTIONS, "delete")
@@ -111,8 +113,11 @@ def vm_action(
         Missing: Unknown action. BadInput: wrong parameters. PermissionRefused, Unsupported, Unreachable, WrongState, InProgress.
     """
     cls = action_class(name)
+    checked = action_params(cls, params)
+    if cls is RestoreVM and policy.may(by, RestoreVM.verb, vm):
+        check_name(vm, checked)
     with with_alternatives(vm, by=by):
-        return engine.submit(cls, target=vm, by=by, params=action_params(cls, params), on_conflict=on_conflict)
+        return engine.submit(cls, target=vm, by=by, params=checked, on_conflict=on_conflict)
 
 
 def vm_delete(

@@ -17,7 +17,6 @@ from accounts.answers import is_htmx
 from accounts.policy import may, visible
 from core.errors import BadInput, Missing
 from core.paging import Page, paginate
-from core.units import format_duration
 from drivers.types import Feature
 from events.selectors import ORDERINGS as EVENT_ORDERINGS
 from events.selectors import event_list
@@ -33,6 +32,7 @@ from vms.addresses import SOURCES
 from vms.binned import bin_hours
 from vms.choices import ACTIVE, BinStorage, State
 from vms.consoles import console_types
+from vms.definitions import services as definitions
 from vms.leftovers import fates
 from vms.models import VM
 from vms.rows import address_text, vm_buttons, vm_rows
@@ -51,7 +51,8 @@ ILL_MAX = 3
 EVENTS_PAGE = 100
 EVENTS_RECENT = 8
 OPERATIONS_RECENT = 6
-PARTS = ("head", "facts", "devices", "operations", "delete")
+REVISIONS_MAX = 50
+PARTS = ("head", "facts", "devices", "operations", "delete", "revisions")
 
 
 # -- the list ----------------------------------------------------------------------------------------------------------
@@ -97,14 +98,14 @@ def vm_bin(request: HttpRequest) -> HttpResponse:
     """Guests that were deleted and can be had back, the latest first. To our own scripts the list alone."""
     by = _actor(request)
     page = selectors.vm_page(
-        by, ordering="-binned_at", cursor=request.GET.get("cursor") or None, limit=PAGE, whole=False, binned=True
+        by, ordering="-binned_at", cursor=request.GET.get("cursor") or None, limit=PAGE, binned=True
     )
     items = [{"vm": vm, "actions": vm_actions(vm, by=by), "delete_text": _delete_text(vm)} for vm in page.items]
     context = {
         "page": page,
         "items": items,
         "now": timezone.now(),
-        "bin_seconds": bin_hours() * 3600,
+        "span": _bin_span(),
         "may_delete": may(by, "vm.delete"),
     }
     return render(request, "vms/_bin.html" if is_htmx(request) else "vms/bin.html", context)
@@ -194,13 +195,13 @@ def vm_detail(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
 @require_safe
 @access("view")
 def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
-    """A living part of the same page: head, facts, devices or operations; or the questions before it is deleted.
+    """A living part of its pages: head, facts, devices, operations or revisions; or the questions before it is deleted.
 
     A guest that went meanwhile says so there.
     """
-    if part not in PARTS:
-        raise Http404
     by = _actor(request)
+    if part not in PARTS or (part == "revisions" and not may(by, "vm.xml")):
+        raise Http404
     vm = any_vm(vm_id, by)
     if vm.gone_at is not None:
         return render(request, "vms/_gone.html", {"vm": vm, "part": part})
@@ -213,6 +214,8 @@ def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
         context |= _operations(vm, by)
     elif part == "delete":
         context |= _removal(vm)
+    elif part == "revisions":
+        context |= _revisions(vm, by)
     return render(request, f"vms/_{part}.html", context)
 
 
@@ -221,12 +224,26 @@ def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
 def vm_xml(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     """The definition's tab. The definition itself is asked for by the page's script: reading it takes a worker."""
     by = _actor(request)
-    vm = vm_get(vm_id, by=by)
+    vm = any_vm(vm_id, by)
+    if vm.gone_at is not None:
+        return redirect("vm", vm.pk)
     return render(
         request,
         "vms/xml.html",
-        {**tab_page(vm, by, tab="xml"), "may_read": may(by, "vm.xml", vm), "why_none": _why_no_xml(vm)},
+        {
+            **tab_page(vm, by, tab="xml"),
+            **(_revisions(vm, by) if may(by, "vm.xml", vm) else {"may_read": False}),
+            "why_none": _why_no_xml(vm),
+        },
     )
+
+
+def _revisions(vm: VM, by: Actor) -> dict[str, Any]:
+    """What the definition was, and whether it can be changed. Two queries."""
+    rows = definitions.revisions(vm, by=by).defer("xml")
+    listed = list(rows[:REVISIONS_MAX])
+    more = rows.count() - len(listed) if len(listed) == REVISIONS_MAX else 0
+    return {"may_read": True, "revisions": listed, "more": more, "why_fixed": definitions.why_fixed(vm, by=by)}
 
 
 def _why_no_xml(vm: VM) -> str:
@@ -323,12 +340,16 @@ def _delete_text(vm: VM) -> str:
     if "prod" in vm.tags:
         parts.append(_("It carries the tag prod."))
     if _goes_to_bin(vm):
-        parts.append(
-            _("It goes to the bin and can be had back for %(span)s.") % {"span": format_duration(bin_hours() * 3600)}
-        )
+        parts.append(_("It goes to the bin and can be had back for %(span)s.") % {"span": _bin_span()})
     else:
         parts.append(_("It goes at once and for good, with its definition. The history keeps that."))
     return " ".join(parts)
+
+
+def _bin_span() -> str:
+    """How long the bin keeps, for people; "" where there is none."""
+    hours = bin_hours()
+    return _("%(n)s h") % {"n": f"{hours:g}"} if hours else ""
 
 
 def _goes_to_bin(vm: VM) -> bool:

@@ -394,13 +394,27 @@ def query(context: RequestContext, **changes: object) -> str:
 @register.simple_tag(takes_context=True)
 def curl(context: RequestContext, method: str, path: str, body: object = None) -> str:
     """The same call as a curl line; `$VMM_TOKEN` stands for the token, the address is the one in use."""
-    request = context.get("request")
-    base = f"{request.scheme}://{request.get_host()}" if request is not None else "$VMM"
-    parts = ["curl", *(() if method == "GET" else ("-X", method)), '-H "Authorization: Bearer $VMM_TOKEN"']
+    parts = _curl_begin(method)
     if body is not None:
         data = body if isinstance(body, str) else json.dumps(body)
         parts += ['-H "Content-Type: application/json"', "-d " + _shell(data)]
-    return " ".join([*parts, f"{base}/api/v1{path}"])
+    return " ".join([*parts, f"{_base(context)}/api/v1{path}"])
+
+
+@register.simple_tag(takes_context=True)
+def curl_file(context: RequestContext, method: str, path: str, media_type: str, file: str) -> str:
+    """A call that sends a file as it is."""
+    parts = [*_curl_begin(method), f'-H "Content-Type: {media_type}"', f"--data-binary @{file}"]
+    return " ".join([*parts, f"{_base(context)}/api/v1{path}"])
+
+
+def _curl_begin(method: str) -> list[str]:
+    return ["curl", *(() if method == "GET" else ("-X", method)), '-H "Authorization: Bearer $VMM_TOKEN"']
+
+
+def _base(context: RequestContext) -> str:
+    request = context.get("request")
+    return f"{request.scheme}://{request.get_host()}" if request is not None else "$VMM"
 
 
 def _shell(text: str) -> str:

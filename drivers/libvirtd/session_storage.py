@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import libvirt
 
-from drivers.errors import InvalidDefinition, NotFound, Timeout, Unreachable, Unsupported
+from drivers.errors import DriverError, InvalidDefinition, NotFound, Timeout, Unreachable, Unsupported
 from drivers.libvirtd.errors import driver_error, translate
 from drivers.libvirtd.transfers import KEEPALIVE, Transfer
 from drivers.libvirtd.xml.storage import SourceDevice, SourceHost, StoragePool, StorageVolume
@@ -124,7 +124,7 @@ class StorageFacet:
         """
         with refusing():
             spec = check_pool(spec)
-        with self._at(pool=spec.name), self._line() as line:
+        with self._line(pool=spec.name) as line:
             pool = line.storagePoolDefineXML(_pool_document(spec).to_xml(), 0)
             try:
                 _build(pool, spec)
@@ -141,7 +141,7 @@ class StorageFacet:
 
     def pool_start(self, name: str) -> None:
         """Start it, which reads what is in it."""
-        with self._at(pool=name), self._line() as line:
+        with self._line(pool=name) as line:
             pool = line.storagePoolLookupByName(name)
             if not pool.isActive():
                 pool.create(0)
@@ -155,7 +155,7 @@ class StorageFacet:
 
     def pool_refresh(self, name: str) -> None:
         """Look again at what is in it: takes as long as its storage does."""
-        with self._at(pool=name), self._line() as line:
+        with self._line(pool=name) as line:
             line.storagePoolLookupByName(name).refresh(0)
 
     def pool_set_autostart(self, name: str, *, enabled: bool) -> None:
@@ -195,7 +195,7 @@ class StorageFacet:
 
     def volume_create(self, pool: str, spec: VolumeSpec) -> VolumeInfo:
         """An empty volume, or an overlay. libvirt takes away what it could not finish (measured: full pool)."""
-        with self._at(pool=pool, volume=spec.name), self._line() as line:
+        with self._line(pool=pool, volume=spec.name) as line:
             place = line.storagePoolLookupByName(pool)
             document = _volume_document(place, spec)
             if spec.backing:
@@ -212,7 +212,7 @@ class StorageFacet:
 
         libvirt copies a qcow2 volume at its own capacity, whatever is asked for (measured).
         """
-        with self._at(pool=pool, volume=spec.name), self._line() as line:
+        with self._line(pool=pool, volume=spec.name) as line:
             place = line.storagePoolLookupByName(pool)
             original = place.storageVolLookupByName(source)
             with refusing():
@@ -241,7 +241,7 @@ class StorageFacet:
     def volume_wipe(self, pool: str, name: str) -> None:
         """Zeros over all of it: as long as writing it takes. A qcow2 volume is a volume of zeros afterwards, and no image."""
         self._require_bytes()
-        with self._at(pool=pool, volume=name), self._line() as line:
+        with self._line(pool=pool, volume=name) as line:
             line.storagePoolLookupByName(pool).storageVolLookupByName(name).wipe(0)
 
     def volume_delete(self, pool: str, name: str) -> None:
@@ -267,16 +267,18 @@ class StorageFacet:
         """Read it, on a connection of its own. A file in another format than raw comes as the file that it is."""
         self._require_bytes()
         with self._transfer(pool, name) as (transfer, info):
-            end = info.capacity_bytes if info.format == "raw" else 0
-            transfer.download(write, offset=offset, length=length, expected=max(0, end - offset))
+            end = info.capacity_bytes if info.format == "raw" else info.physical_bytes
+            if not end:
+                transfer.download(write, offset=offset, length=length)
+            elif offset < end:
+                there = end - offset
+                transfer.download(write, offset=offset, length=min(length, there) if length else there, all_of_it=True)
 
     @contextlib.contextmanager
     def _transfer(self, pool: str, name: str) -> Iterator[tuple[Transfer, VolumeInfo]]:
-        with self._line() as line:
-            with self._at(pool=pool, volume=name):
-                transfer = Transfer(line, pool, name)
-                info = _volume(pool, transfer.volume)
-            yield transfer, info
+        with self._line(pool=pool, volume=name) as line:
+            transfer = Transfer(line, pool, name)
+            yield transfer, _volume(pool, transfer.volume)
 
     # -- pieces --------------------------------------------------------------------------------------------------------------
     @contextlib.contextmanager
@@ -286,27 +288,44 @@ class StorageFacet:
             yield
 
     @contextlib.contextmanager
-    def _line(self) -> Iterator[libvirt.virConnect]:
+    def _line(self, **context: str) -> Iterator[libvirt.virConnect]:
         """A connection of its own for what takes long, or may hang with its storage.
 
         libvirt's client loses wake-ups: while one call waits on a connection, every second of those that follow each other
         closely waits too, for the next tick of the keepalive (measured on 9.0: 2 s). So what waits does it where nobody else is.
+        That this connection broke says nothing of the session's: it is `Timeout` then, not `Unreachable`.
         """
         self._require(Feature.STORAGE_POOLS)
         shared = self._connection
         if not self._driver.is_real:  # each open of the test driver is a world of its own
-            yield shared
+            with translate(**context):
+                yield shared
             return
-        with translate():
-            shared.isAlive()
-        line = self._driver.dial(self.endpoint)
         try:
-            with translate():
-                line.setKeepAlive(*KEEPALIVE)
+            line = self._driver.dial(self.endpoint)
+        except Unreachable as error:
+            raise self._only_this(error) from error
+        try:
+            line.setKeepAlive(*KEEPALIVE)
             yield line
+        except libvirt.libvirtError as error:
+            why = driver_error(error, **context)
+            raise self._only_this(why) if isinstance(why, Unreachable) else why from error
         finally:
             with contextlib.suppress(libvirt.libvirtError, SystemError):
                 line.close()
+
+    def _only_this(self, error: Unreachable) -> DriverError:
+        if not self.alive():
+            return error
+        return Timeout(
+            "The connection for this broke off, while the host itself still answers: its storage may hang. Try again later.",
+            **error.context,
+        )
+
+    def alive(self) -> bool:
+        """The session's own."""
+        raise NotImplementedError
 
     def _require_bytes(self) -> None:
         self._require(Feature.STORAGE_POOLS)

@@ -29,6 +29,7 @@ from drivers.vsphere import hosts, webmks
 from drivers.vsphere.collector import PAGE, Found, of_objects, retrieve, through_view
 from drivers.vsphere.errors import Garbled, translate
 from drivers.vsphere.events import EventTap
+from drivers.vsphere.snapshots import SnapshotFacet
 from drivers.vsphere.stats import BusyMeter, Recorder, Running
 from drivers.vsphere.values import flag, items, number, text
 from drivers.vsphere.wire import fault_error, moid, quoted
@@ -59,7 +60,7 @@ _QUICK = (
 )
 
 
-class VsphereSession(Session):
+class VsphereSession(SnapshotFacet, Session):
     """One live connection to an ESXi, or to one datacenter of a vCenter.
 
     Args:

@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import calendar
 import logging
 import re
 import threading
-import time
-import xmlrpc.client
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -31,6 +28,7 @@ from drivers.xapi.errors import Garbled
 from drivers.xapi.events import Watch
 from drivers.xapi.pool import Members
 from drivers.xapi.records import Around, Record, Table, text
+from drivers.xapi.snapshots import SnapshotFacet
 from drivers.xapi.stats import BODY_BYTES, Counters, Source, guest_stats
 from drivers.xapi.tasks import Tasks
 from drivers.xapi.wire import refusal
@@ -67,12 +65,15 @@ PERMISSIONS: dict[Feature, str] = {
     Feature.RENAME: "vm.set_name_label",
     Feature.UNDEFINE: "vm.destroy",
     Feature.CONSOLE_VNC: "http/connect_console",
+    Feature.SNAPSHOTS_DISK: "vm.snapshot",
+    Feature.SNAPSHOTS_MEMORY: "vm.checkpoint",
+    Feature.SNAPSHOTS_LIVE: "vm.snapshot",
 }
 """What a role must have, in XAPI's words (all lower case there)."""
 _DENIED = "The role of this account on the XenServer does not allow that."
 
 
-class XapiSession(Session):
+class XapiSession(SnapshotFacet, Session):
     """A login at one pool's master (a lone host is a pool of one)."""
 
     def __init__(self, endpoint: Endpoint, wire: Wire, another: Callable[[], Wire], driver: Driver) -> None:
@@ -453,7 +454,7 @@ class XapiSession(Session):
         def fetch(path: str) -> bytes:
             return self._wire.get(path, limit=BODY_BYTES, at=self._members.target(ref))
 
-        return Source(fetch, lambda: _seconds(self._wire.call("host.get_servertime", ref)))
+        return Source(fetch, lambda: records.seconds_of(self._wire.call("host.get_servertime", ref)))
 
     def _sort_out(self, uuids: Sequence[str]) -> None:
         """Learn which of what is counted are guests: the host's own domain is counted too."""
@@ -469,19 +470,6 @@ class XapiSession(Session):
 
     def _learn(self, machines: Table) -> None:
         self._is_guest = {records.uuid_of(vm): records.is_guest(vm) for vm in machines.values()}
-
-
-def _seconds(moment: object) -> int:
-    """XAPI's date (`20261121T12:00:00Z`, UTC) as seconds since 1970. Raises Garbled."""
-    try:
-        if isinstance(moment, xmlrpc.client.DateTime):
-            plain = moment.value.replace("-", "").partition(".")[0].removesuffix("Z")
-            return calendar.timegm(time.strptime(plain, "%Y%m%dT%H:%M:%S"))
-    except (ValueError, TypeError, AttributeError) as error:
-        message = "The hypervisor's clock cannot be read."
-        raise Garbled(message) from error
-    message = "The hypervisor's clock cannot be read."
-    raise Garbled(message)
 
 
 def _quoted(ref: str) -> str:

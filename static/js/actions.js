@@ -10,7 +10,8 @@ import { onEvent } from "./live.js";
 import { ask, failure, say, toast } from "./notify.js";
 
 /**
- * @typedef {{ label: string, icon: string, inverse?: string, ask?: (name: string) => { title: string, text: string } }} Action
+ * @typedef {{ label: string, icon: string, inverse?: string, ask?: (name: string) => { title: string, text: string },
+ *   needs?: (guest: Guest) => Promise<unknown> }} Action needs: asks for its parameters; null calls it off
  * @typedef {{ id: string, name: string, host?: string }} Guest
  */
 
@@ -59,7 +60,24 @@ export const ACTIONS = {
       ),
     }),
   },
+  rename: { label: t("Rename"), icon: "tag", needs: askName },
 };
+
+/**
+ * Another name for a guest; null when it was left, or is the old one.
+ * @param {Guest} guest
+ */
+async function askName(guest) {
+  const data = await ask({
+    title: t("Rename %(name)s", { name: guest.name }),
+    text: t("Its identity, its disks and their files stay as they are."),
+    action: t("Rename"),
+    call: { method: "POST", path: actionPath(guest.id, "rename"), body: { name: guest.name } },
+    extra: html`<div class="field"><label for="ask-name">${t("New name")}</label><input class="input" id="ask-name" name="name" value="${guest.name}" maxlength="255" required autofocus autocomplete="off" spellcheck="false"></div>`,
+  });
+  const name = String(data?.get("name") ?? "").trim();
+  return name && name !== guest.name ? { name } : null;
+}
 
 /** @param {string} id @param {string} action */
 export const actionPath = (id, action) => `/vms/${id}/actions/${action}`;
@@ -142,6 +160,10 @@ async function undo(operation, action, guest) {
 export async function act(name, guest, { params, quiet = false } = {}) {
   const action = ACTIONS[name] ?? { label: name, icon: "right" };
   const path = actionPath(guest.id, name);
+  if (action.needs && params === undefined) {
+    params = await action.needs(guest);
+    if (!params) return null;
+  }
   if (action.ask) {
     const question = action.ask(guest.name);
     const yes = await ask({

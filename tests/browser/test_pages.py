@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,6 +88,7 @@ def test_every_page_when_looked_at_then_in_order(
     page = new_page(viewport=SIZES[size], color_scheme=theme, has_touch=size == "phone")
     for name, path in {
         "overview": "/",
+        "images": "/images",
         "guests": "/vms",
         "guests-grouped": "/vms?group=host&ordering=-cpu",
         "guests-filtered": "/vms?q=stat:running tag:prod",
@@ -101,7 +103,7 @@ def test_every_page_when_looked_at_then_in_order(
         page.goto(path)
         live(page)
         if name == "guest-xml":
-            expect(page.locator(".xml pre")).to_contain_text("<domain")
+            expect(page.locator(".editor textarea")).to_have_value(re.compile("<domain"))
         if name == "guest-snapshots":
             expect(page.locator("[data-snapshot]")).to_have_count(3)
         check(page, f"{name}-{size}-{theme}")

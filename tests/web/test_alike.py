@@ -22,6 +22,7 @@ from vms import rows
 from vms.choices import Kind, State
 from vms.models import VM
 from vms.rows import vm_rows
+from vms.selectors import vm_page
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -80,6 +81,15 @@ def test_rows_of_a_page_when_rendered_together_then_as_each_alone(admin: User, s
         assert row in page
         assert "<&" not in row
         assert "<title>" not in row
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ordering", ["name", "-created_at", "vcpus", "owner"])
+def test_rows_are_made_of_what_the_list_reads(admin: User, django_assert_num_queries: Any, ordering: str) -> None:
+    fleet()
+    page = vm_page(actor(admin), whole=False, limit=200, ordering=ordering)
+    with django_assert_num_queries(2):  # newest samples, ten minutes of CPU
+        render_to_string("vms/_rows.html", {"items": vm_rows(page.items, by=actor(admin))})
 
 
 @pytest.mark.django_db

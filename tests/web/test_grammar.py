@@ -107,6 +107,12 @@ def found(text: str, by: Actor = SYSTEM) -> set[str]:
         ("52:54:00:AB", "web"),
         ("52-54-00-ab-cd-ef", "web"),
         ("ams", "web db"),
+        ("prod", "web db"),
+        ("|prod|", "web db"),
+        ("||prod", "web db"),
+        ("-prod", "box"),
+        ("-ams", "box"),
+        ("01100%", ""),  # the end of a name and the begin of a title are no word
         ('"up_time"', "web"),
         ("colour:red", ""),
     ],

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from events import log
@@ -17,7 +19,7 @@ from metrics.rates import Values
 from operations.models import Operation
 from tests.factories import ALL_SUPPORTED, HostFactory, HypervisorFactory, VMFactory
 from tests.web.fleet import fill
-from vms.models import VM, Snapshot, VMDisk, VMNic
+from vms.models import VM, Revision, Snapshot, VMDisk, VMNic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.django_db
 LIST_QUERIES = 13
 ROWS_QUERIES = 6
 DETAIL_QUERIES = 12
-PALETTE_QUERIES = 10
+PALETTE_QUERIES = 11
 SNAPSHOT_QUERIES = 10
 NAMES = re.compile(r'<tr role="row"\s+id="vm-[0-9a-f-]+".*?data-name="([^"]*)"', re.DOTALL)
 
@@ -260,7 +262,7 @@ def test_gone_when_opened_then_says_when_and_shows_its_history(browser):
     assert "data-action" not in page
     assert names(browser.get("/vms")) == []
     assert browser.get(f"/vms/{vm.pk}/peek").status_code == 404
-    assert browser.get(f"/vms/{vm.pk}/xml").status_code == 404
+    assert browser.get(f"/vms/{vm.pk}/xml").status_code == 302
     assert browser.get(f"/vms/{vm.pk}/events").status_code == 302
     for part in ("head", "facts", "devices", "operations"):
         answer = browser.get(f"/vms/{vm.pk}/parts/{part}")
@@ -295,7 +297,65 @@ def test_definition_when_not_an_administrator_then_a_reason_and_no_request(opera
     page = client_for(operator).get(f"/vms/{vm.pk}/xml").content.decode()
     assert "Only administrators read definitions" in page
     assert "data-xml" not in page
+    assert client_for(operator).get(f"/vms/{vm.pk}/parts/revisions").status_code == 404
     assert f'data-xml="/vms/{vm.pk}/xml"' in client_for(admin).get(f"/vms/{vm.pk}/xml").content.decode()
+
+
+def test_definition_when_it_can_be_changed_then_an_editor_and_all_that_it_was(admin, client_for):
+    vm = VMFactory()
+    for number, source, actor in ((1, "first_sight", ""), (2, "ours", "ada"), (3, "outside", "")):
+        Revision.objects.create(vm=vm, number=number, xml="<a/>", digest="x", source=source, actor=actor, comment="<b>")
+    page = client_for(admin).get(f"/vms/{vm.pk}/xml").content.decode()
+    assert "data-xml-check" in page
+    assert "readonly" not in page
+    assert re.findall(r'data-revision="(\d)"', page) == ["3", "2", "1"]
+    assert re.findall(r'data-revision-restore="(\d)"', page) == ["2", "1"], "the newest is what there is"
+    assert "&lt;b&gt;" in page
+    part = client_for(admin).get(f"/vms/{vm.pk}/parts/revisions").content.decode()
+    assert part.count("data-revision=") == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"persistent": False}, "is transient"),
+        ({"hypervisor__capabilities": {"define": {"supported": False, "reason": "Not on paper."}}}, "Not on paper."),
+        ({"hypervisor__state": "offline"}, "out of reach"),
+    ],
+)
+def test_definition_when_it_cannot_be_changed_then_read_only_with_the_reason(admin, client_for, values, why):
+    vm = VMFactory(**values)
+    Revision.objects.create(vm=vm, number=1, xml="<a/>", digest="x", source="first_sight")
+    Revision.objects.create(vm=vm, number=2, xml="<b/>", digest="y", source="outside")
+    page = client_for(admin).get(f"/vms/{vm.pk}/xml").content.decode()
+    assert why in page
+    assert "readonly" in page
+    assert "data-xml-check" not in page
+    assert "data-revision-restore" not in page
+    assert 'data-revision-show="1"' in page
+
+
+def test_definition_when_opened_then_the_same_few_queries_for_any_history(admin, client_for):
+    vm = VMFactory()
+    client = client_for(admin)
+    client.get(f"/vms/{vm.pk}/xml")
+    counts = []
+    for number in (1, 30):
+        Revision.objects.bulk_create(
+            Revision(vm=vm, number=n, xml="<a/>", digest="x", source="ours") for n in range(number, number * 2)
+        )
+        with CaptureQueriesContext(connection) as captured:
+            client.get(f"/vms/{vm.pk}/xml")
+        counts.append(len(captured))
+    assert counts[0] == counts[1]
+
+
+def test_rename_when_the_guest_is_off_then_offered(admin, viewer, client_for):
+    off, on = VMFactory(), VMFactory(state="running")
+    offered = re.compile(r'<button[^>]*data-action="rename"[^>]*>')
+    assert "aria-disabled" not in offered.search(client_for(admin).get(f"/vms/{off.pk}").content.decode())[0]
+    assert "can be renamed" in offered.search(client_for(admin).get(f"/vms/{on.pk}").content.decode())[0]
+    assert offered.search(client_for(viewer).get(f"/vms/{off.pk}").content.decode()) is None
 
 
 # -- the palette -----------------------------------------------------------------------------------------------------------

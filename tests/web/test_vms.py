@@ -18,6 +18,7 @@ from hosts.models import Hypervisor
 from operations.models import Operation
 from tests.factories import HypervisorFactory, VMFactory
 from tests.web.fleet import fill
+from vms import selectors
 from vms.api import VMOut, vms_json
 from vms.models import VM, VMDisk, VMNic
 from vms.selectors import ORDERINGS, vm_facets, vm_list, vm_page
@@ -113,6 +114,26 @@ def test_a_tampered_cursor_is_refused_whatever_is_in_it(api: Api) -> None:
         for at in range(0, len(cursor), 3):
             bad = cursor[:at] + ("A" if cursor[at] != "A" else "B") + cursor[at + 1 :]
             assert api.get(f"/vms?limit=1&ordering={ordering}&cursor={bad}").status_code in (200, 422)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ordering", ["name", "-memory_bytes", "-cpu"])
+@pytest.mark.parametrize("q", ["vm-000", "tag:prod state:running", "nothing"])
+def test_a_search_answers_the_same_whether_it_finds_few_or_many(
+    monkeypatch: pytest.MonkeyPatch, q: str, ordering: str
+) -> None:
+    fill(40)
+    answers = []
+    for few in (500, 5):
+        monkeypatch.setattr(selectors, "FOUND_FEW", few)
+        page = vm_page(SYSTEM, q=q, ordering=ordering, limit=7)
+        found = [vm.name for vm in page.items]
+        while page.next:
+            page = vm_page(SYSTEM, q=q, ordering=ordering, cursor=page.next, limit=7)
+            found += [vm.name for vm in page.items]
+        answers.append((page.total, found))
+        assert len(set(found)) == len(found) == page.total
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.django_db

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from accounts import policy
-from core.errors import Missing, Stale
+from core.errors import Missing, Stale, VmmError
 from drivers.types import Finding
-from operations import engine
+from operations import actions, engine
 from vms.alternatives import with_alternatives
 from vms.definitions.actions import (
     CheckDefinition,
@@ -139,6 +139,16 @@ def revision_restore(
     params = DefineParams(xml=revision.xml, base=base, comment=comment, restored=revision.number)
     with with_alternatives(vm, by=by):
         return engine.submit(DefineVM, target=vm, by=by, params=params, on_conflict=on_conflict)
+
+
+def why_fixed(vm: VM, *, by: Actor) -> str:
+    """Why this caller cannot change the definition now, as a sentence; "" where he can. No query."""
+    try:
+        policy.require(by, DefineVM.verb, vm)
+        actions.get(DefineVM.kind).check(vm, DefineParams(xml=""), idle=True)
+    except VmmError as error:
+        return error.detail
+    return ""
 
 
 def revisions(vm: VM, *, by: Actor) -> QuerySet[Revision]:
