@@ -98,7 +98,7 @@ def vm_bin(request: HttpRequest) -> HttpResponse:
     """Guests that were deleted and can be had back, the latest first. To our own scripts the list alone."""
     by = _actor(request)
     page = selectors.vm_page(
-        by, ordering="-binned_at", cursor=request.GET.get("cursor") or None, limit=PAGE, whole=False, binned=True
+        by, ordering="-binned_at", cursor=request.GET.get("cursor") or None, limit=PAGE, binned=True
     )
     items = [{"vm": vm, "actions": vm_actions(vm, by=by), "delete_text": _delete_text(vm)} for vm in page.items]
     context = {
