@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from drivers.leases import Held
     from drivers.types import Endpoint
 
-Channel = Literal["control", "stats", "console", "transfer"]
-CHANNELS: tuple[Channel, ...] = ("control", "stats", "console", "transfer")
-"""`transfer`: contents of volumes, which take hours: they neither hold the slots nor fill the connection of what is to be quick."""
+Channel = Literal["control", "stats", "console"]
+CHANNELS: tuple[Channel, ...] = ("control", "stats", "console")
 
 
 class LinkState(StrEnum):

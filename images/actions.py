@@ -144,7 +144,7 @@ class ImportImage(ImageAction):
         uses.refuse(volume.name, running)
         pool = pool_of(volume.pool_id)
         with (
-            ctx.session(pool.hypervisor.endpoint(), channel="transfer") as session,
+            ctx.session(pool.hypervisor.endpoint()) as session,
             room_kept(),
             file.open("wb") as out,
         ):

@@ -160,7 +160,7 @@ def fill(ctx: Context, copy: ImageCopy, image: Image, pool: StoragePool, write: 
 
 def _fill_once(ctx: Context, copy: ImageCopy, image: Image, pool: StoragePool, write: Callable[[Place], None]) -> None:
     spec = VolumeSpec(name=copy.volume, capacity_bytes=image.virtual_size_bytes, format=format_in(image, pool))
-    with ctx.session(pool.hypervisor.endpoint(), channel="transfer") as session:
+    with ctx.session(pool.hypervisor.endpoint()) as session:
         remove(ctx, session, pool, copy.volume)
         _require_space(session, image, pool)
         session.volume_create(pool.name, spec)
@@ -252,7 +252,7 @@ def _copied(ctx: Context, image: Image, source: ImageCopy, place: Place, pool: S
     origin = pool_of(source.pool_id)
     original = format_in(image, origin) == image.format
     length = image.size_bytes if original else image.virtual_size_bytes
-    with ctx.session(origin.hypervisor.endpoint(), channel="transfer") as session:
+    with ctx.session(origin.hypervisor.endpoint()) as session:
         there, message = Place(session, origin.name, source.volume), f"Copying from {origin.name}"
         if format_in(image, origin) == format_in(image, pool):
             digest = pipe(ctx, there, place, length=length, message=message)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from drivers.base import Session
-    from drivers.links import Channel
     from drivers.types import Endpoint
 
 
@@ -85,11 +84,8 @@ class Context(Protocol):
     def operation_id(self) -> uuid.UUID:
         """The operation being carried out."""
 
-    def session(self, endpoint: Endpoint, *, channel: Channel = "control") -> AbstractContextManager[Session]:
-        """A session to a hypervisor, from the process's pool. Raises Unreachable at once while the host is down.
-
-        Contents of volumes go through the channel `transfer`, four at a time; the next waits for its turn for up to an hour.
-        """
+    def session(self, endpoint: Endpoint) -> AbstractContextManager[Session]:
+        """A session to a hypervisor, from the process's pool. Raises Unreachable at once while the host is down."""
 
     def log(self, text: str) -> None:
         """Add a line to the operation's log."""

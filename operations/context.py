@@ -21,11 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from drivers.base import Session
-    from drivers.links import Channel
     from drivers.types import Endpoint
 
 PROGRESS_SECONDS = 0.5
-TRANSFER_TURN_SECONDS = 3600.0
 
 
 class RunContext:
@@ -41,10 +39,9 @@ class RunContext:
         return self._operation.pk
 
     @contextmanager
-    def session(self, endpoint: Endpoint, *, channel: Channel = "control") -> Iterator[Session]:
-        """A session from the process's pool; an answer that makes no sense ends the action as the hypervisor's fault."""
-        turn = TRANSFER_TURN_SECONDS if channel == "transfer" else None
-        with the_pool().session(endpoint, channel=channel, timeout_seconds=turn) as session:
+    def session(self, endpoint: Endpoint) -> Iterator[Session]:
+        """A control session from the process's pool; an answer that makes no sense ends the action as the hypervisor's fault."""
+        with the_pool().session(endpoint) as session:
             yield cast("Session", Checked(session))
 
     def log(self, text: str) -> None:

@@ -64,7 +64,7 @@ class UploadVolume(VolumeAction):
         upload_verify(ctx, upload)
         refuse_leading(upload.path)
         self.check_uses(target)
-        with ctx.session(target.pool.hypervisor.endpoint(), channel="transfer") as session:
+        with ctx.session(target.pool.hypervisor.endpoint()) as session:
             place = Place(session, target.pool.name, target.name)
             with upload.path.open("rb") as file:
                 send(ctx, place, file.read, length=upload.size_bytes, message=f"Writing to {target.name}")
@@ -104,7 +104,7 @@ class DownloadVolume(VolumeAction):
         downloads.discard(path)
         pool = target.pool
         try:
-            with ctx.session(pool.hypervisor.endpoint(), channel="transfer") as session:
+            with ctx.session(pool.hypervisor.endpoint()) as session:
                 info = session.volume(pool.name, target.name)
                 require_room(downloads_dir(), info.allocation_bytes)
                 with room_kept(), path.open("xb", buffering=0) as file:

@@ -17,6 +17,7 @@ from hosts.choices import LinkState
 from hosts.models import Host, Hypervisor
 from operations import actions, engine
 from storage import uses
+from storage.content import DownloadVolume, UploadContentParams, UploadVolume
 from storage.models import StoragePool, Volume
 from storage.pool_actions import AutostartParams, AutostartPool, CreatePool, CreatePoolParams, DeletePool, NewPool
 from storage.reach import check_usable
@@ -255,6 +256,8 @@ _VOLUME_ACTIONS: Final[Mapping[str, type[Action[Any, Any]]]] = {
     "resize": ResizeVolume,
     "wipe": WipeVolume,
     "delete": DeleteVolume,
+    "upload": UploadVolume,
+    "download": DownloadVolume,
 }
 
 
@@ -281,6 +284,8 @@ def _least(cls: type[Action[Any, Any]], target: StoragePool | Volume) -> Params:
     """Parameters that say nothing special, for asking whether an action is possible at all."""
     if isinstance(target, StoragePool):
         return AutostartParams(enabled=True) if cls is AutostartPool else cls.params()
+    if cls is UploadVolume:
+        return UploadContentParams(upload=target.pk)
     return ResizeParams(capacity_bytes=target.capacity_bytes) if cls is ResizeVolume else cls.params()
 
 

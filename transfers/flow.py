@@ -34,7 +34,7 @@ END_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A volume behind a session of the channel `transfer`."""
+    """A volume behind a session."""
 
     session: Session
     pool: str
@@ -43,16 +43,12 @@ class Place:
 
 @dataclass(slots=True)
 class Meter:
-    """Watches bytes go by. `length`: how many are to come, 0 for unknown.
-
-    A callback's exception reaches its caller by this: a driver may make one of its own of it, or lose it in a C library.
-    """
+    """Watches bytes go by. `length`: how many are to come, 0 for unknown."""
 
     ctx: Context
     message: str
     length: int = 0
     moved: int = 0
-    error: Exception | None = None
     _digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     _looked_at: float = 0.0
 
@@ -62,7 +58,7 @@ class Meter:
         return self._digest.hexdigest()
 
     def passed(self, piece: bytes) -> None:
-        """Count it. Raises Cancelled."""
+        """Count it. Raises Cancelled, which breaks the driver's call off and comes out of it as it is."""
         self._digest.update(piece)
         self.moved += len(piece)
         now = time.monotonic()
@@ -74,33 +70,17 @@ class Meter:
         if self.ctx.cancelled():
             raise Cancelled
 
-    def settle(self, error: DriverError | None) -> None:
-        """At the end: raises what a callback raised, else what the driver did."""
-        if self.error is not None:
-            raise self.error
-        if error is not None:
-            raise error
-
 
 def send(ctx: Context, to: Place, read: Callable[[int], bytes], *, length: int, message: str) -> str:
     """Write `length` bytes of `read` into a volume; their SHA-256. Raises Cancelled, DriverError, and what `read` raises."""
     meter = Meter(ctx, message, length)
 
     def drawn(size: int) -> bytes:
-        try:
-            piece = read(min(size, PIECE))
-            meter.passed(piece)
-        except Exception as error:  # noqa: BLE001 - raised again behind the driver's call
-            meter.error = error
-            raise Aborted("Stopped by the sender.") from None
+        piece = read(min(size, PIECE))
+        meter.passed(piece)
         return piece
 
-    failed: DriverError | None = None
-    try:
-        to.session.volume_upload(to.pool, to.volume, drawn, length=length)
-    except DriverError as error:
-        failed = error
-    meter.settle(failed)
+    to.session.volume_upload(to.pool, to.volume, drawn, length=length)
     if meter.moved != length:
         raise Unreachable(f"Only {meter.moved} of {length} bytes went to {to.volume}.")
     return meter.sha256
@@ -116,19 +96,10 @@ def receive(
     meter = Meter(ctx, message, length or expected)
 
     def given(piece: bytes) -> None:
-        try:
-            write(piece)
-            meter.passed(piece)
-        except Exception as error:  # noqa: BLE001 - raised again behind the driver's call
-            meter.error = error
-            raise Aborted("Stopped by the receiver.") from None
+        write(piece)
+        meter.passed(piece)
 
-    failed: DriverError | None = None
-    try:
-        source.session.volume_download(source.pool, source.volume, given, length=length)
-    except DriverError as error:
-        failed = error
-    meter.settle(failed)
+    source.session.volume_download(source.pool, source.volume, given, length=length)
     return meter.sha256
 
 

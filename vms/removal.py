@@ -257,22 +257,11 @@ class RestoreVM(GuestAction):
     supersedes = frozenset({"vm.purge"})
 
     def check(self, target: VM, params: Params, *, idle: bool) -> None:
-        """Only what is in the bin, and under a name that is free."""
-        assert isinstance(params, RestoreParams)  # noqa: S101 - narrows the type; the registry pairs them
+        """Only what is in the bin. No query: whether its name is free is asked when it is asked for (`check_name`)."""
+        del params
         self.check_reach(target)
-        if not idle:
-            return
-        if not target.half_binned:
+        if idle and not target.half_binned:
             check_binned(target)
-        name = params.name or target.name
-        if target.bin_name or name != target.name:
-            self.check_name(target, name)
-
-    def check_name(self, vm: VM, name: str) -> None:
-        """Raises AlreadyExists where another guest of the hypervisor has it by now."""
-        rows = VM.objects.filter(hypervisor=vm.hypervisor_id, name=name, gone_at=None, bin_name="")
-        if rows.exclude(pk=vm.pk).exists():
-            raise _taken(vm, name)
 
     def run(self, ctx: Context, target: VM, params: Params) -> dict[str, Any] | None:
         """Rename, autostart, and out."""
@@ -297,6 +286,15 @@ class RestoreVM(GuestAction):
         """Out is done."""
         del ctx, params
         return target.binned_at is None and not target.half_binned
+
+
+def check_name(vm: VM, params: Params) -> None:
+    """Raises AlreadyExists where another guest of the hypervisor has the name by now that it would get. One query."""
+    assert isinstance(params, RestoreParams)  # noqa: S101 - narrows the type; its caller pairs them
+    name = params.name or vm.name
+    rows = VM.objects.filter(hypervisor=vm.hypervisor_id, name=name, gone_at=None, bin_name="").exclude(pk=vm.pk)
+    if (vm.bin_name or name != vm.name) and rows.exists():
+        raise _taken(vm, name)
 
 
 def make_undone(session: Session, vm: VM, info: GuestInfo, *, name: str) -> None:

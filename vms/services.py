@@ -45,7 +45,7 @@ from vms.describe import KEPT, describe
 from vms.models import PRESENT, VM
 from vms.placing import place_for_xml, plan_vm
 from vms.readings import GuestReading, reading_key
-from vms.removal import DeleteParams, DeleteVM, PurgeParams, PurgeVM, RestoreParams, RestoreVM
+from vms.removal import DeleteParams, DeleteVM, PurgeParams, PurgeVM, RestoreParams, RestoreVM, check_name
 from vms.spec import XmlSpec
 
 if TYPE_CHECKING:
@@ -113,8 +113,11 @@ def vm_action(
         Missing: Unknown action. BadInput: wrong parameters. PermissionRefused, Unsupported, Unreachable, WrongState, InProgress.
     """
     cls = action_class(name)
+    checked = action_params(cls, params)
+    if cls is RestoreVM and policy.may(by, RestoreVM.verb, vm):
+        check_name(vm, checked)
     with with_alternatives(vm, by=by):
-        return engine.submit(cls, target=vm, by=by, params=action_params(cls, params), on_conflict=on_conflict)
+        return engine.submit(cls, target=vm, by=by, params=checked, on_conflict=on_conflict)
 
 
 def vm_delete(

@@ -98,7 +98,7 @@ def vm_bin(request: HttpRequest) -> HttpResponse:
     """Guests that were deleted and can be had back, the latest first. To our own scripts the list alone."""
     by = _actor(request)
     page = selectors.vm_page(
-        by, ordering="-binned_at", cursor=request.GET.get("cursor") or None, limit=PAGE, whole=False, binned=True
+        by, ordering="-binned_at", cursor=request.GET.get("cursor") or None, limit=PAGE, binned=True
     )
     items = [{"vm": vm, "actions": vm_actions(vm, by=by), "delete_text": _delete_text(vm)} for vm in page.items]
     context = {
@@ -224,7 +224,7 @@ def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
 def vm_xml(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     """The definition's tab. The definition itself is asked for by the page's script: reading it takes a worker."""
     by = _actor(request)
-    vm = _any_vm(vm_id, by)
+    vm = any_vm(vm_id, by)
     if vm.gone_at is not None:
         return redirect("vm", vm.pk)
     return render(

@@ -267,11 +267,11 @@ class StorageFacet:
         """Read it, on a connection of its own. A file in another format than raw comes as the file that it is."""
         self._require_bytes()
         with self._transfer(pool, name) as (transfer, info):
-            if info.format != "raw":
+            end = info.capacity_bytes if info.format == "raw" else info.physical_bytes
+            if not end:
                 transfer.download(write, offset=offset, length=length)
-                return
-            there = max(0, info.capacity_bytes - offset)
-            if there:
+            elif offset < end:
+                there = end - offset
                 transfer.download(write, offset=offset, length=min(length, there) if length else there, all_of_it=True)
 
     @contextlib.contextmanager

@@ -88,6 +88,7 @@ def test_every_page_when_looked_at_then_in_order(
     page = new_page(viewport=SIZES[size], color_scheme=theme, has_touch=size == "phone")
     for name, path in {
         "overview": "/",
+        "images": "/images",
         "guests": "/vms",
         "guests-grouped": "/vms?group=host&ordering=-cpu",
         "guests-filtered": "/vms?q=stat:running tag:prod",

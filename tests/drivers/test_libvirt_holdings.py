@@ -80,7 +80,7 @@ def test_a_network_is_told_as_it_is_defined(session, words, mode):
     assert (info.active, info.autostart, info.persistent, info.dhcp) == (False, True, True, False)
     assert info.bridge == ("br0" if mode == "bridge" else "")
     default = next(one for one in session.networks() if one.name == "default")
-    assert (default.active, default.addresses, default.dhcp) == (True, ("192.0.2.1/24",), True)
+    assert (default.active, default.addresses, default.dhcp) == (True, ("192.168.122.1/24",), True)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,13 @@ def test_an_uploaded_image_is_known_for_what_it_is(session, pool, pool_home):
     assert session.volume(POOL, "image.qcow2").capacity_bytes == 5 << 30
 
 
+def test_a_pool_that_does_not_start_is_not_left_behind(session, pool, pool_home):
+    with pytest.raises(InvalidDefinition, match="No such file"):
+        session.pool_create(PoolSpec(name="vmmtest-lost", type="dir", target=f"{pool_home}/lost", build=False))
+    assert "vmmtest-lost" not in _states(session)
+    assert not (pool_home / "lost").exists()
+
+
 @pytest.mark.parametrize("name", ["../x", "$(touch x)", "a'b", "<name>", "-rf", ".x", "x\n"])
 def test_a_name_that_could_do_harm_makes_nothing(session, pool, name):
     for spec in (volume(name), volume(name, format="qcow2")):

@@ -6,7 +6,8 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from drivers.errors import Timeout, Unreachable, WrongState
@@ -515,16 +516,40 @@ def test_what_could_not_be_undone_is_when_the_host_is_back(place: Place, api: Ap
 
 # -- reading -------------------------------------------------------------------------------------------------------------
 def test_the_bin_is_read_with_the_same_few_queries(
-    api: Api, django_assert_num_queries: Callable[..., Any], db: None
+    api: Api, admin: User, client_for: Callable[..., Any], django_assert_num_queries: Callable[..., Any], db: None
 ) -> None:
-    first = VMFactory(binned_at=timezone.now(), bin_until=timezone.now(), bin_storage="keep")
-    api.get("/vms?binned=true")
-    with django_assert_num_queries(6) as few:
+    now, browser = timezone.now(), client_for(admin)
+    facts = {"binned_at": now, "bin_until": now, "bin_storage": "keep", "bin_name": "x.bin-1"}
+    first = VMFactory(**facts)
+    api.get("/vms?binned=true")  # the token's last use is written once a minute
+    browser.get("/vms/bin")
+    with django_assert_num_queries(6):
         assert api.get("/vms?binned=true&ordering=-binned_at").json()["total"] == 1
+    with CaptureQueriesContext(connection) as few:
+        browser.get("/vms/bin")
     for _ in range(5):
-        VMFactory(hypervisor=first.hypervisor, binned_at=timezone.now(), bin_until=timezone.now(), bin_storage="keep")
-    with django_assert_num_queries(len(few)):
+        VMFactory(hypervisor=first.hypervisor, **facts)
+    with django_assert_num_queries(6):
         assert api.get("/vms?binned=true&ordering=-binned_at").json()["total"] == 6
+    with django_assert_num_queries(len(few)):
+        assert browser.get("/vms/bin").content.decode().count("data-delete=") == 6
+
+
+def test_pages_of_a_guest_in_the_bin_offer_what_can_be_done(
+    api: Api, admin: User, client_for: Callable[..., Any], db: None
+) -> None:
+    browser = client_for(admin)
+    assert "The bin is empty" in browser.get("/vms/bin").content.decode()
+    now = timezone.now()
+    vm = VMFactory(
+        name="web", binned_at=now, bin_until=now + dt.timedelta(hours=5), bin_storage="delete", binned_by="ada"
+    )
+    page = browser.get(f"/vms/{vm.pk}").content.decode()
+    assert all(word in page for word in ("In the bin", 'data-action="restore"', "Delete for good", "by ada"))
+    assert 'data-action="start"' not in page
+    asked = browser.get(f"/vms/{vm.pk}/parts/delete").content.decode()
+    assert ("data-typed-if" in asked, 'name="gone"' in asked) == (False, True)
+    assert "data-typed-if" in browser.get(f"/vms/{VMFactory().pk}/parts/delete").content.decode()
 
 
 def test_what_becomes_of_disks_is_known_with_the_same_few_queries(

@@ -213,6 +213,8 @@ def test_a_volume_is_what_the_contract_says(api: Api) -> None:
         "resize": False,
         "wipe": False,
         "delete": False,
+        "upload": False,
+        "download": False,
         "clone": True,
     }
     assert api.get("/volumes").json()["items"] == [body]
