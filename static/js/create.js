@@ -265,6 +265,7 @@ function showWrong(error, focus) {
       rest ||= problem.detail ?? detail;
       continue;
     }
+    if (!focus && /^\/cloud_init\/(user_data|network_config)/.test(pointer)) continue; // its findings stand there already
     note.textContent = detail;
     note.hidden = false;
     const input = /** @type {HTMLElement | null} */ (document.getElementById(note.id.slice(0, -2)));
@@ -273,8 +274,8 @@ function showWrong(error, focus) {
     first ??= input ?? note;
   }
   const whole = /** @type {HTMLElement} */ ($("[data-error]", form));
-  whole.textContent = rest;
-  whole.hidden = !rest;
+  whole.textContent = focus ? rest : "";
+  whole.hidden = !focus || !rest;
   if (focus) (first ?? whole).focus();
 }
 
@@ -314,6 +315,15 @@ function summary(draft) {
   );
 }
 
+/** What is chosen, while the server has nothing to say to it, and why. @param {string} why */
+function standing(why) {
+  fill(
+    /** @type {HTMLElement} */ ($("[data-plan]", form ?? document)),
+    html`<dl class="facts pad"><dt>${t("Guest")}</dt><dd>${names()[0]}</dd><dt>${t("Size")}</dt><dd>${value("vcpus")} vCPU, ${size(memoryGib() * GIB)}</dd></dl>
+      <div class="note warn">${icon("warn")}<span class="grow">${why}</span></div>`,
+  );
+}
+
 /** @param {any} made */
 function imageWords(made) {
   const words = made.disks.map((/** @type {any} */ one) => known.images[one.image]?.name || one.source).filter(Boolean);
@@ -341,6 +351,7 @@ async function plan() {
     if (signal.aborted) return;
     forget();
     showWrong(error, false);
+    standing(error instanceof ApiError ? error.message : String(error));
   }
 }
 const planLater = debounce(plan, 350);
