@@ -10,7 +10,7 @@ import dataclasses
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from drivers.findings import Findings
 
@@ -137,7 +137,7 @@ def check_network(spec: NetworkSpec) -> NetworkSpec:
         found.add("mode", f"One of {', '.join(MODES)}.")
         found.settle()
         raise AssertionError("unreachable")
-    values: dict[str, str] = {"name": found.checked("name", spec.name, _name)}
+    values: dict[str, Any] = {"name": found.checked("name", spec.name, _name)}
     for field, check in (("bridge", _bridge), ("domain", _domain), ("address", _address)):
         value = getattr(spec, field)
         if value and not mode.address and field != "bridge":
