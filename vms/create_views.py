@@ -62,6 +62,7 @@ def vm_new(request: HttpRequest) -> HttpResponse:
         "may_manage_hosts": may(by, "host.manage"),
         "may_manage_images": may(by, "image.manage"),
         "may_manage_pools": may(by, "pool.manage"),
+        "may_manage_networks": may(by, "network.manage"),
         "may_xml": may(by, "vm.xml"),
     }
     return render(request, "vms/new.html", context)
