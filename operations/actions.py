@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from drivers.base import Session
+    from drivers.links import Channel
     from drivers.types import Endpoint
 
 
@@ -84,7 +85,7 @@ class Context(Protocol):
     def operation_id(self) -> uuid.UUID:
         """The operation being carried out."""
 
-    def session(self, endpoint: Endpoint) -> AbstractContextManager[Session]:
+    def session(self, endpoint: Endpoint, *, channel: Channel = "control") -> AbstractContextManager[Session]:
         """A session to a hypervisor, from the process's pool. Raises Unreachable at once while the host is down."""
 
     def log(self, text: str) -> None:

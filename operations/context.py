@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from drivers.base import Session
+    from drivers.links import Channel
     from drivers.types import Endpoint
 
 PROGRESS_SECONDS = 0.5
@@ -39,9 +40,9 @@ class RunContext:
         return self._operation.pk
 
     @contextmanager
-    def session(self, endpoint: Endpoint) -> Iterator[Session]:
-        """A control session from the process's pool; an answer that makes no sense ends the action as the hypervisor's fault."""
-        with the_pool().session(endpoint) as session:
+    def session(self, endpoint: Endpoint, *, channel: Channel = "control") -> Iterator[Session]:
+        """From the process's pool; an answer that makes no sense ends the action as the hypervisor's fault."""
+        with the_pool().session(endpoint, channel=channel) as session:
             yield cast("Session", Checked(session))
 
     def log(self, text: str) -> None:
