@@ -24,6 +24,7 @@ from storage.reach import hypervisor_of
 from vms.actions import READING_KEPT_SECONDS
 from vms.definitions.head import head, with_uuid
 from vms.inventory import vm_gone, vm_observe
+from vms.layout import STARTED
 from vms.maker import DEFINED, Maker, cancelled
 from vms.models import VM
 from vms.plan import Plan  # noqa: TC001 - pydantic reads the annotations
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from operations.actions import Context
     from vms.addresses import Address
 
-STARTED: Final = "started"
-"""The step that is recorded when the guest has been started: from then on it is not taken away again."""
 _UP: Final = frozenset({GuestState.RUNNING, GuestState.PAUSED, GuestState.SHUTTING_DOWN, GuestState.PMSUSPENDED})
 
 

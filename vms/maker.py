@@ -100,7 +100,7 @@ class Maker:
     def check(self) -> None:
         """Whether the hypervisor would take it, before anything is made. Raises what `Session.design` raises."""
         self.design()
-        self.ctx.log(f"{self.hypervisor.host.name} ({self.hypervisor.driver}) takes it.")
+        self.ctx.log(f"{self.hypervisor.host.name} ({self.hypervisor.driver}) can make it.")
 
     def design(self) -> str:
         """The definition that it would get: volumes stand in it as if they were there."""

@@ -351,6 +351,10 @@ def test_definition_as_it_is_then_made_and_started_under_its_operations_id(farm)
     assert operation.secret_params == {"xml": None}
 
 
+def test_nothing_secret_then_nothing_is_shown_as_hidden(farm):
+    assert "cloud_init" not in farm.made().shown_params
+
+
 def test_definition_of_a_guest_that_is_there_then_refused_and_that_one_is_untouched(farm):
     info = farm.world.add("theirs", vcpus=3)
     operation = define(farm, XML.replace("<name>", f"<uuid>{info.uuid}</uuid><name>").replace("raw", "theirs"))
