@@ -15,6 +15,7 @@ from networks.models import Network
 from storage.models import StoragePool
 from vms.consoles import console_action
 from vms.models import VM, VMNic
+from vms.offers import Offers
 from vms.rows import address_text, labels
 from vms.selectors import vm_list
 from vms.services import vm_actions
@@ -48,8 +49,9 @@ def palette(by: Actor, q: str = "") -> dict[str, Any]:
     pools = _resources(visible(by, StoragePool.objects.filter(named, gone_at=None)))
     networks = _resources(visible(by, Network.objects.filter(named, gone_at=None)))
     images = visible(by, Image.objects.filter(named)).order_by(Lower("name"), "pk")[:RESOURCES_MAX]
+    offers = Offers(lambda vm: _offered(vm, by))
     return {
-        "items": [_guest(vm, by) for vm in guests]
+        "items": [_guest(vm, offers) for vm in guests]
         + [_host(host) for host in hosts[:HOSTS_MAX]]
         + [_resource("pool", pool, pool.state, f"/storage/{pool.pk}", pool.target) for pool in pools]
         + [
@@ -87,13 +89,16 @@ def _found(by: Actor, q: str) -> list[VM]:
         return []
 
 
-def _guest(vm: VM, by: Actor) -> dict[str, Any]:
-    host = vm.hypervisor.host.name
-    actions = {
+def _offered(vm: VM, by: Actor) -> dict[str, dict[str, Any]]:
+    return {
         name: {"allowed": one["allowed"], "reason": one["reason"]}
         for name, one in {**vm_actions(vm, by=by), "console": console_action(vm, by=by)}.items()
         if name not in ("autostart", "delete") and one.get("code") != "unsupported"
     }
+
+
+def _guest(vm: VM, offers: Offers) -> dict[str, Any]:
+    host = vm.hypervisor.host.name
     also = [vm.uuid, str(vm.pk), *(nic.mac for nic in vm.interfaces.all()), *map(address_text, vm.addresses), vm.title]
     return {
         "kind": "vm",
@@ -103,7 +108,7 @@ def _guest(vm: VM, by: Actor) -> dict[str, Any]:
         "sub": f"{vm.hypervisor.driver}, {host}",
         "url": f"/vms/{vm.pk}",
         "also": " ".join(text for text in (*also, *vm.tags) if text),
-        "actions": actions,
+        "actions": offers.of(vm),
     }
 
 

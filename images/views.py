@@ -142,6 +142,7 @@ def _one(image: Image, by: Actor) -> dict[str, Any]:
         "error": image.shown_error,
         "used_by": image.used_by or [],
         "may_manage": may(by, "image.manage", image),
+        "may_create": may(by, "vm.create"),
         "pools": [one for one in _pools(by) if one["pool"].pk not in there],
         "systems": osinfo.known().values(),
         "delete": services.image_may_be_deleted(image, by=by),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from storage.models import StoragePool
 
 SHOWN_MAX: Final = 3
+SHARED: Final = frozenset({"netfs", "gluster", "rbd", "iscsi", "iscsi-direct", "scsi", "mpath", "sheepdog", "vstorage"})
+"""Types of pools whose contents other hosts may see as well: what is in two of them of one source is the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,20 +73,57 @@ def register(knower: Knower) -> None:
 
 
 def uses_of(volumes: Sequence[Volume]) -> dict[uuid.UUID, list[Use]]:
-    """Every use of each of these, by id; an empty list where nobody knows one. One query for each knower, whatever the number."""
-    found: dict[uuid.UUID, list[Use]] = {volume.pk: [] for volume in volumes}
+    """Every use of each of these, by id; an empty list where nobody knows one. One query for each knower and one, whatever the number.
+
+    A use of the same thing under another row counts: of a pool that other hosts see, or of a second pool of the same files.
+    """
+    found: dict[uuid.UUID, dict[Use, None]] = {volume.pk: {} for volume in volumes}
+    rows = {volume.pk: volume for volume in volumes}
+    shown_as = {pk: [pk] for pk in rows}
+    for twin, of in _twins(volumes):
+        rows[twin.pk] = twin
+        shown_as.setdefault(twin.pk, []).append(of)
+    everyone = list(rows.values())
     for knower in _knowers if volumes else ():
-        for pk, use in knower.uses(volumes):
-            found[pk].append(use)
-    return found
+        for pk, use in knower.uses(everyone):
+            for volume in shown_as[pk]:
+                found[volume][use] = None
+    return {pk: list(uses) for pk, uses in found.items()}
+
+
+def _twins(volumes: Sequence[Volume]) -> list[tuple[Volume, uuid.UUID]]:
+    """Other rows of the same things, each with the id of the one of these that it is. One query."""
+    at: defaultdict[tuple[Any, ...], list[uuid.UUID]] = defaultdict(list)
+    for volume in volumes:
+        for place in _places(volume):
+            at[place].append(volume.pk)
+    shared = [volume for volume in volumes if volume.pool.type in SHARED]
+    same_file = Q(path__in={volume.path for volume in volumes}, pool__host__in={one.pool.host_id for one in volumes})
+    same_source = Q(
+        pool__type__in=SHARED,
+        pool__source__in={volume.pool.source for volume in shared},
+        name__in={volume.name for volume in shared},
+    )
+    rows = Volume.objects.select_related("pool").filter(same_file | same_source, pool__gone_at=None)
+    others = rows.exclude(pk__in=[volume.pk for volume in volumes]) if volumes else ()
+    return [(row, pk) for row in others for place in _places(row) for pk in at.get(place, ())]
+
+
+def _places(volume: Volume) -> list[tuple[Any, ...]]:
+    """What two rows of one thing have in common: the path on one host; the source and the name wherever that is seen."""
+    pool = volume.pool
+    found: list[tuple[Any, ...]] = [(pool.host_id, volume.path)] if volume.path else []
+    return [*found, (pool.type, pool.source, volume.name)] if pool.type in SHARED and pool.source else found
 
 
 def used() -> Q:
-    """The condition of volumes that somebody uses."""
+    """The condition of volumes that somebody uses, also from another host that sees the same."""
     condition = Q()
     for knower in _knowers:
         condition |= knower.used()
-    return condition
+    place = ("pool__type", "pool__source", "name")
+    shared = Volume.objects.filter(condition, pool__gone_at=None, pool__type__in=SHARED).exclude(pool__source="")
+    return condition | (Q(pool__type__in=SHARED) & is_in(place, shared.values_list(key(*place))))
 
 
 def running_in(pool: StoragePool) -> list[Use]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from django.utils import timezone
 
 from core.errors import Missing
-from drivers.errors import AlreadyExists, Busy, NotFound
+from drivers.errors import AlreadyExists, Busy, DriverError, NotFound, Timeout, Unreachable
 from drivers.storage import check_growth
 from drivers.types import Feature, VolumeInfo, VolumeSpec
 from operations.actions import Action, Cancelled, Params, action
 from storage import uses
-from storage.inventory import pool_observe, volume_gone, volume_observe
+from storage.inventory import pool_observe, volume_gone, volume_observe, volumes_observe
 from storage.models import StoragePool, Volume
 from storage.reach import BEGUN, check_usable, pool_of, slot_of, volume_or_none
 
@@ -80,6 +80,21 @@ def _read_sizes(session: Session, pool: StoragePool, seen_at: dt.datetime) -> No
     info = session.pool(pool.name)
     if info.uuid.lower() == pool.uuid:
         pool_observe(pool.hypervisor, info, seen_at=seen_at)
+
+
+def look_afresh(ctx: Context, session: Session, pool: StoragePool) -> None:
+    """What is in the pool now. What a hypervisor made there by itself (the overlay of a snapshot) is known only after a refresh.
+
+    Without it, what such an overlay stands on would look as if nobody used it.
+    """
+    try:
+        session.pool_refresh(pool.name)
+    except (Unreachable, Timeout):
+        raise
+    except DriverError as error:
+        ctx.log(f"The pool {pool.name} could not be refreshed: {error.detail}")
+    seen_at = timezone.now()
+    volumes_observe(pool, session.volumes(pool.name), seen_at=seen_at, complete=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +289,7 @@ class WipeVolume(VolumeAction):
         """After an interruption it is wiped again: nothing is in it that could be lost."""
         del params
         with ctx.session(target.pool.hypervisor.endpoint()) as session:
+            look_afresh(ctx, session, target.pool)
             self.check_uses(target)
             session.volume_wipe(target.pool.name, target.name)
             read_volume(session, target.pool, target.name)
@@ -302,6 +318,7 @@ class DeleteVolume(VolumeAction):
             ctx.log("It is gone.")
             return None
         with ctx.session(target.pool.hypervisor.endpoint()) as session:
+            look_afresh(ctx, session, target.pool)
             self.check_uses(target)
             try:
                 session.volume_delete(target.pool.name, target.name)

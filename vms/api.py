@@ -23,6 +23,7 @@ from operations.problems import Recorded
 from vms import services
 from vms.choices import Kind, State
 from vms.models import VM
+from vms.offers import Offers
 from vms.selectors import FILTERS, ORDERINGS, Devices, devices, vm_page, vms_by_id, vms_found
 
 router = Router(tags=["vms"])
@@ -234,7 +235,8 @@ class Preview(Output):
 def vms_json(vms: Sequence[VM], *, by: Actor) -> list[dict[str, Any]]:
     """The contract's VMs, as `by` may see them. Two queries, for their devices."""
     found = devices([vm.pk for vm in vms])
-    return [_json(vm, found[vm.pk], by) for vm in vms]
+    offers = Offers(lambda vm: services.vm_actions(vm, by=by))
+    return [_json(vm, found[vm.pk], offers) for vm in vms]
 
 
 def vm_json(vm: VM, *, by: Actor) -> dict[str, Any]:
@@ -242,7 +244,7 @@ def vm_json(vm: VM, *, by: Actor) -> dict[str, Any]:
     return vms_json([vm], by=by)[0]
 
 
-def _json(vm: VM, has: Devices, by: Actor) -> dict[str, Any]:
+def _json(vm: VM, has: Devices, offers: Offers) -> dict[str, Any]:
     hypervisor = vm.hypervisor
     return {
         "id": str(vm.pk),
@@ -283,7 +285,7 @@ def _json(vm: VM, has: Devices, by: Actor) -> dict[str, Any]:
         "consoles": vm.consoles,
         "boot": vm.boot,
         "os": vm.os or None,
-        "actions": services.vm_actions(vm, by=by),
+        "actions": offers.of(vm),
         "started_at": moment(vm.started_at),
         "created_at": moment(vm.created_at),
         "updated_at": moment(vm.updated_at),

@@ -6,9 +6,8 @@ no image. Everything else is kept, and named with the reason. Nothing is ever de
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
 from django.utils import timezone
@@ -24,16 +23,12 @@ from storage.uses import uses_of
 from vms.models import VMDisk
 
 if TYPE_CHECKING:
-    import uuid
     from collections.abc import Iterable, Sequence
 
     from drivers.base import Session
     from operations.actions import Context
     from storage.uses import Use
     from vms.models import VM
-
-SHARED: Final = frozenset({"netfs", "gluster", "rbd", "iscsi", "iscsi-direct", "scsi", "mpath", "sheepdog", "vstorage"})
-"""Types of pools whose contents other hosts may see as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +65,7 @@ def fates(vm: VM) -> list[Fate]:
     disks = list(VMDisk.objects.filter(vm=vm.pk).exclude(source=""))
     places = _places(vm, disks)
     volumes = list({volume.pk: volume for volume in places.values()}.values())
-    uses = _uses(volumes)
+    uses = uses_of(volumes)
     at_work = set(
         Operation.objects.filter(Q(state__in=OPEN) | Q(holds_lock=True))
         .filter(lock_key__in=[volume.ref for volume in volumes])
@@ -185,32 +180,6 @@ def _places(vm: VM, disks: Sequence[VMDisk]) -> dict[int, Volume]:
         disk.pk: by_name.get((disk.pool, disk.source)) if disk.pool else by_path.get(disk.source) for disk in disks
     }
     return {pk: volume for pk, volume in found.items() if volume is not None}
-
-
-def _uses(volumes: Sequence[Volume]) -> dict[uuid.UUID, list[Use]]:
-    """Who uses each, also by the same volume of a pool that other hosts see, or by a second pool that shows the same file."""
-    paths = {volume.path for volume in volumes if volume.path}
-    twins = Volume.objects.select_related("pool").filter(
-        Q(path__in=paths, pool__host__in={volume.pool.host_id for volume in volumes})
-        | Q(pool__type__in=SHARED, name__in={volume.name for volume in volumes if volume.pool.type in SHARED}),
-        pool__gone_at=None,
-    )
-    by_twin: defaultdict[uuid.UUID, list[Volume]] = defaultdict(list)
-    everyone = {volume.pk: volume for volume in volumes}
-    for twin in twins if volumes else ():
-        for volume in volumes:
-            if twin.pk != volume.pk and _same(twin, volume):
-                by_twin[volume.pk].append(twin)
-                everyone.setdefault(twin.pk, twin)
-    known = uses_of(list(everyone.values()))
-    return {volume.pk: [use for one in (volume, *by_twin[volume.pk]) for use in known[one.pk]] for volume in volumes}
-
-
-def _same(one: Volume, other: Volume) -> bool:
-    if one.pool.host_id == other.pool.host_id:
-        return one.path == other.path
-    shared = one.pool.type in SHARED and (one.pool.type, one.pool.source) == (other.pool.type, other.pool.source)
-    return shared and one.name == other.name
 
 
 def _why_kept(vm: VM, disk: VMDisk, volume: Volume | None, others: Iterable[Use], at_work: set[str]) -> str:

@@ -12,7 +12,8 @@ from metrics.rates import Values
 from vms.alternatives import ways
 from vms.choices import State
 from vms.consoles import console_action
-from vms.services import vm_actions, vm_may
+from vms.offers import Offers
+from vms.services import vm_actions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,10 +72,6 @@ def _hints() -> dict[str, str]:
     }
 
 
-DECIDING: Final = ("hypervisor_id", "state", "persistent", "has_managed_save", "consoles")
-"""The columns by which it is decided what may be done to a guest. Guests that agree in them, and in nothing else, are asked once a page."""
-
-
 def vm_rows(vms: Sequence[VM], *, by: Actor) -> list[dict[str, Any]]:
     """Rows of the list. Two queries: the newest samples, and ten minutes of CPU for the small line."""
     running = [vm.pk for vm in vms if vm.state == State.RUNNING and not vm.stale]
@@ -92,10 +89,11 @@ class _Rows:
         self._verbs = labels()
         self._select, self._more = _("Select %(name)s"), _("More for %(name)s")
         self._console, self._used = _("Console of"), _("%(used)s of %(all)s")
-        self._offers: dict[tuple[Any, ...], tuple[str, dict[str, Any], dict[str, Any]]] = {}
+        self._offers = Offers(self._ask)
 
     def row(self, vm: VM, *, load: Values, spark: Sequence[float | None]) -> dict[str, Any]:
-        can, main, console = self._offer(vm)
+        offers = self._offers.of(vm)
+        main, console = offers["main"], offers["console"]
         hypervisor = vm.hypervisor
         in_use = _memory_in_use(vm, load)
         since = vm.started_at if vm.state != State.SHUTOFF else None
@@ -115,7 +113,7 @@ class _Rows:
                 "console": f"{self._console} {vm.name}",
                 "more": self._more % {"name": vm.name},
             },
-            "can": can,
+            "can": main["can"],
             "main": main,
             "console": console,
             "address": first_address(vm),
@@ -127,22 +125,19 @@ class _Rows:
             "spark": spark,
         }  # fmt: skip
 
-    def _offer(self, vm: VM) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """What may be done, the one power button, and the console. A reason names its guest, and is that guest's own."""
-        key = (*map(vm.__dict__.__getitem__, DECIDING[:-1]), *vm.consoles)
-        if key not in self._offers:
-            actions = vm_actions(vm, by=self._by)
-            name = main_action(vm)
-            can = " ".join(key for key, one in actions.items() if one["allowed"])
-            main = {"name": name, "label": self._verbs[name], "icon": ICONS[name], **actions[name]}
-            self._offers[key] = (can, main, console_action(vm, by=self._by))
-        can, main, console = self._offers[key]
-        if not main["allowed"]:
-            why_not = vm_may(vm, main["name"], by=self._by)
-            main = main | {"reason": _reason(vm, main["name"], why_not, by=self._by, words=self._verbs)}
-        if not console["allowed"]:
-            console = console_action(vm, by=self._by)
-        return can, main, console
+    def _ask(self, vm: VM) -> dict[str, dict[str, Any]]:
+        """The one power button, with what else may be done (`can`), and the console."""
+        actions = vm_actions(vm, by=self._by)
+        name = main_action(vm)
+        main = {
+            "name": name,
+            "label": self._verbs[name],
+            "icon": ICONS[name],
+            "can": " ".join(key for key, one in actions.items() if one["allowed"]),
+            **actions[name],
+            "reason": _reason(vm, name, actions[name], by=self._by, words=self._verbs),
+        }
+        return {"main": main, "console": console_action(vm, by=self._by)}
 
     def _memory(self, vm: VM, in_use: int | None) -> dict[str, Any]:
         used, room = in_use or 0, vm.memory_bytes

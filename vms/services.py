@@ -210,12 +210,6 @@ def vm_actions(vm: VM, *, by: Actor) -> dict[str, dict[str, Any]]:
     return found
 
 
-def vm_may(vm: VM, name: str, *, by: Actor) -> dict[str, Any]:
-    """One entry of `vm_actions`."""
-    action, least = _asked()[name]
-    return _allowed(_refusal(by, action.verb, vm) or _why_not(action, vm, least))
-
-
 def _allowed(error: VmmError | None) -> dict[str, Any]:
     if error is None:
         return {"allowed": True, "reason": ""}

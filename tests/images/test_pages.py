@@ -64,7 +64,7 @@ def test_a_page_costs_the_same_whatever_stands_on_it(
 ) -> None:
     made = image("i0")
     browser.get("/images")
-    costs = {"/images": 16, "/images/table": 11, f"/images/{made.pk}": 16, f"/images/{made.pk}/body": 11}
+    costs = {"/images": 17, "/images/table": 12, f"/images/{made.pk}": 17, f"/images/{made.pk}/body": 12}
     for path, most in costs.items():
         with django_assert_num_queries(most):
             browser.get(path)
@@ -79,7 +79,13 @@ def test_one_image_shows_what_stands_on_it_and_why_it_stays(browser: Client) -> 
     made = image(source="https://example.org/debian.qcow2", sha256="ab" * 32)
     page = text_of(browser.get(f"/images/{made.pk}"))
     overlay = made.copies.get().pool.volumes.exclude(name="vmm-debian-12").get()
-    for word in ("https://example.org/debian.qcow2", "ab" * 32, overlay.name, f"is used by {overlay.name}"):
+    for word in (
+        f"/vms/new?image={made.pk}",
+        "https://example.org/debian.qcow2",
+        "ab" * 32,
+        overlay.name,
+        f"is used by {overlay.name}",
+    ):
         assert word in page
 
 
@@ -108,6 +114,7 @@ def test_a_viewer_is_offered_nothing_that_he_may_not(viewer: User, client_for: C
         page = browser.get(path).content.decode()
         assert "data-choose-file" not in page
         assert "data-delete-image" not in page
+        assert "/vms/new" not in page.partition("<main")[2]
         assert "data-new-image" not in page
 
 

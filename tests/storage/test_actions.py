@@ -324,6 +324,20 @@ def test_what_somebody_uses_is_neither_wiped_nor_deleted(
     assert place.world.storage.content("default", "base") == b"data"
 
 
+@pytest.mark.parametrize("verb", ["wipe", "delete"])
+def test_an_overlay_that_a_snapshot_made_a_moment_ago_is_a_use(
+    place: Place, pool: StoragePool, queued: Queued, verb: str
+) -> None:
+    ask = {"wipe": services.volume_wipe, "delete": services.volume_delete}[verb]
+    operation = queued(lambda: ask(volume=volume_of(pool, "base"), by=SYSTEM))
+    place.world.storage.add_volume("default", "base.snap1", capacity_bytes=GIB, format_="qcow2", backing="base")
+    _attempt(operation)
+    assert said(fresh(operation)) == ("failed", "in_use")
+    assert "base.snap1 (overlay)" in fresh(operation).message
+    assert place.world.calls["pool_refresh"] == 1
+    assert place.world.storage.content("default", "base") == b"data"
+
+
 def test_a_deleted_volume_is_gone_and_a_base_stays_while_its_overlay_is_there(
     place: Place, pool: StoragePool, workers: Callable[[], None], queued: Queued
 ) -> None:

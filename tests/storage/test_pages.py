@@ -57,10 +57,10 @@ def fill(pools: int, volumes: int) -> StoragePool:
     [
         ("/storage", 13),
         ("/storage/table", 9),
-        ("/storage/{}", 22),
+        ("/storage/{}", 23),
         ("/storage/{}/parts/head", 7),
         ("/storage/{}/parts/facts", 7),
-        ("/storage/{}/parts/volumes", 15),
+        ("/storage/{}/parts/volumes", 16),
         ("/storage/{}/parts/operations", 10),
         ("/storage/new", 8),
     ],

@@ -63,6 +63,27 @@ def test_another_driver_of_the_host_uses_it_too(pool: StoragePool) -> None:
     assert [name for _, name, *_ in told(volume)] == ["box"]
 
 
+def test_what_two_hosts_see_is_used_on_both(pool: StoragePool) -> None:
+    here, there, elsewhere = (
+        PoolFactory(type="netfs", source=source, target=target)
+        for source, target in (("nas:/vm", "/srv/a"), ("nas:/vm", "/srv/b"), ("other:/vm", "/srv/a"))
+    )
+    seen_here, seen_there, other = (VolumeFactory(pool=one, name="disk") for one in (here, there, elsewhere))
+    guest(there, seen_there.path, name="web")
+    assert told(seen_here) == told(seen_there) == [("vm", "web", "vda", False)]
+    assert told(other) == []
+    assert list(volume_list(SYSTEM, q="is:orphan")) == [other]
+    assert uses.running_in(here) == []
+
+
+def test_a_second_pool_of_the_same_files_shows_the_same_uses(pool: StoragePool) -> None:
+    volume = VolumeFactory(pool=pool, name="a")
+    again = VolumeFactory(pool=PoolFactory(hypervisor=pool.hypervisor, target=pool.target), name="a", path=volume.path)
+    guest(pool, "a", by_name=True, name="named")
+    guest(pool, volume.path, name="web")
+    assert told(again) == told(volume) == [("vm", "named", "vda", False), ("vm", "web", "vda", False)]
+
+
 def test_an_overlay_uses_its_base_in_whatever_pool(pool: StoragePool) -> None:
     base = VolumeFactory(pool=pool, name="base")
     VolumeFactory(pool=PoolFactory(hypervisor=pool.hypervisor), name="overlay", backing=base.path)
@@ -117,6 +138,6 @@ def test_a_page_costs_the_same_whatever_stands_on_it(
     for count in (2, 60):
         for volume in VolumeFactory.create_batch(count, pool=PoolFactory()):
             guest(volume.pool, volume.path)
-        with django_assert_num_queries(7):
+        with django_assert_num_queries(8):
             page = volume_page(SYSTEM, limit=500)
             assert all(volume.uses for volume in page.items)

@@ -18,11 +18,13 @@ from drivers.types import Feature
 from metrics import store
 from metrics.rates import Values
 from tests.factories import ALL_SUPPORTED, HostFactory, HypervisorFactory, VMFactory
-from vms import rows
+from vms.api import vms_json
 from vms.choices import Kind, State
 from vms.models import VM
-from vms.rows import vm_rows
+from vms.offers import DECIDING
+from vms.rows import _Rows, vm_rows
 from vms.selectors import vm_page
+from vms.services import vm_actions
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -73,6 +75,7 @@ def test_rows_of_a_page_when_rendered_together_then_as_each_alone(admin: User, s
     together = vm_rows(vms, by=by)
     alone = [vm_rows([vm], by=by)[0] for vm in vms]
     assert together == alone
+    assert [item["actions"] for item in vms_json(vms, by=by)] == [vm_actions(vm, by=by) for vm in vms]
     assert len({item["alike"] for item in together}) <= len(vms) / 2  # else nothing would be shown
     page = render_to_string("vms/_rows.html", {"items": together})
     for item in alone:
@@ -96,7 +99,7 @@ def test_rows_are_made_of_what_the_list_reads(admin: User, django_assert_num_que
 def test_what_may_be_done_to_a_guest_is_decided_by_the_columns_that_say_so(
     admin: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`vm_rows` asks once for all guests that agree in `rows.DECIDING`: a check that looks at another column belongs there."""
+    """`Offers` asks once for all guests that agree in `DECIDING`: a check that looks at another column belongs there."""
     columns = {field.attname for field in VM._meta.concrete_fields} - {"id", "name"}  # those are in reasons only
     looked_at: set[str] = set()
 
@@ -105,14 +108,12 @@ def test_what_may_be_done_to_a_guest_is_decided_by_the_columns_that_say_so(
             looked_at.add(name)
         return object.__getattribute__(self, name)
 
-    vms, by = fleet(), actor(admin)
-    offers = rows._Rows(by)
+    vms, rows = fleet(), _Rows(actor(admin))
     with monkeypatch.context() as patch:
         patch.setattr(VM, "__getattribute__", look, raising=False)
         for vm in vms:
-            offers._offers.clear()
-            offers._offer(vm)
-    assert looked_at == set(rows.DECIDING)
+            rows._ask(vm)
+    assert looked_at == set(DECIDING)
 
 
 # -- the tag -------------------------------------------------------------------------------------------------------------
