@@ -178,6 +178,7 @@ FEATURES = (
     "vms.bulk",
     "vms.define",
     "vms.revisions",
+    "vms.cloud_init",
     "vms.create",
     "vms.create.dry_run",
     "vms.screenshot",

@@ -34,6 +34,8 @@ MAKING: Final = "vm.create"
 """The kind of operations whose parameters are a plan."""
 STARTED: Final = "started"
 """The step that is recorded when the guest has been started: from then on it is not taken away again."""
+SEED_ENDING: Final = "-seed.iso"
+"""How the name of a volume ends that is a guest's seed."""
 UNDER_WAY_MAX: Final = 1000
 
 
@@ -250,7 +252,7 @@ class Layout:
         """Where cloud-init's files go: beside the first disk."""
         first = self.spec.disks[0] if self.spec.disks else None
         pool = self.pool(first, "/cloud_init")
-        return PlannedFile(pool=pool.name, pool_id=pool.pk, volume=f"{self.stem}-seed.iso")
+        return PlannedFile(pool=pool.name, pool_id=pool.pk, volume=f"{self.stem}{SEED_ENDING}")
 
     def boot(self, boot: BootIn) -> tuple[PlannedFile | None, PlannedFile | None]:
         """Kernel and initrd, which must be there."""

@@ -156,18 +156,8 @@ class Maker:
                 self.ctx.log(f"Made the seed {file.volume} in {pool.name}.")
 
     def _parts(self) -> cloudinit.Parts:
-        asked = self.cloud_init or {}
-        return cloudinit.Parts(
-            instance_id=f"i-{self.vm_id}",
-            hostname=asked.get("hostname") or self.plan.name,
-            macs=[nic.mac for nic in self.plan.interfaces],
-            user_data=asked.get("user_data") or "",
-            network_config=asked.get("network_config") or "",
-            ssh_keys=asked.get("ssh_keys") or (),
-            user=asked.get("user") or "",
-            password_hash=asked.get("password_hash") or "",
-            packages=asked.get("packages") or (),
-        )
+        macs = [nic.mac for nic in self.plan.interfaces]
+        return parts_of(self.cloud_init or {}, name=self.plan.name, macs=macs, instance_id=f"i-{self.vm_id}")
 
     @contextmanager
     def _new(self, pool: StoragePool, name: str) -> Iterator[Session | None]:
@@ -290,6 +280,21 @@ class Maker:
                 )
             },
         )  # fmt: skip
+
+
+def parts_of(asked: dict[str, Any], *, name: str, macs: list[str], instance_id: str) -> cloudinit.Parts:
+    """What goes into a seed, of what was asked for (`vms.spec.CloudInitIn` as JSON)."""
+    return cloudinit.Parts(
+        instance_id=instance_id,
+        hostname=asked.get("hostname") or name,
+        macs=macs,
+        user_data=asked.get("user_data") or "",
+        network_config=asked.get("network_config") or "",
+        ssh_keys=asked.get("ssh_keys") or (),
+        user=asked.get("user") or "",
+        password_hash=asked.get("password_hash") or "",
+        packages=asked.get("packages") or (),
+    )
 
 
 def _write_down(session: Session, pool: StoragePool, name: str) -> None:

@@ -46,6 +46,7 @@ from vms.models import PRESENT, VM
 from vms.placing import place_for_xml, plan_vm
 from vms.readings import GuestReading, reading_key
 from vms.removal import DeleteParams, DeleteVM, PurgeParams, PurgeVM, RestoreParams, RestoreVM, check_name
+from vms.reseed import ReseedParams, ReseedVM
 from vms.spec import XmlSpec
 
 if TYPE_CHECKING:
@@ -318,14 +319,22 @@ def cloud_init_reports(user_data: str | None, network_config: str | None) -> dic
     return reports
 
 
-def check_cloud_init(asked: CloudInitIn | None) -> None:
+def vm_reseed(*, vm: VM, asked: CloudInitIn, by: Actor) -> Operation:
+    """Queue the writing of another seed. Raises BadInput, NoSeed, WrongState, Unsupported, Unreachable, PermissionRefused."""
+    policy.require(by, "vm.edit", vm)
+    check_cloud_init(asked, where="")
+    params = ReseedParams(cloud_init=asked.model_dump(mode="json", exclude_none=True))
+    return engine.submit(ReseedVM, target=vm, by=by, params=params)
+
+
+def check_cloud_init(asked: CloudInitIn | None, *, where: str = "/cloud_init") -> None:
     """Raises BadInput with a line for each thing that cloud-init would not understand."""
     if asked is None:
         return
     reports = cloud_init_reports(asked.user_data, asked.network_config)
     errors = [
         {
-            "pointer": f"/cloud_init/{name}",
+            "pointer": f"{where}/{name}",
             "detail": " ".join(
                 filter(None, (f"line {one.line}:" if one.line else "", one.path and f"{one.path}:", one.detail))
             ),
