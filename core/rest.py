@@ -49,6 +49,14 @@ class Output(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class AllowedNow(Output):
+    """Whether the caller may do it now, and if not, why."""
+
+    allowed: bool
+    reason: str
+    code: str | None = None
+
+
 class Listing(BaseModel):
     """The query of every list."""
 

@@ -185,6 +185,7 @@ _SENSE: Final[dict[str, Callable[[object], bool]]] = {
     "volume_clone": _is_volume,
     "networks": partial(_several, _is_network),
     "leases": partial(_several, _is_lease),
+    "network_create": _is_network,
     "snapshots": _are_snapshots,
     "snapshots_of_all": _are_snapshots_by_guest,
 }

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         HostStats,
         LeaseInfo,
         NetworkInfo,
+        NetworkSpec,
         PoolInfo,
         PoolSpec,
         SnapshotInfo,
@@ -323,6 +324,29 @@ class Session(ABC):
 
     def leases(self, network: str) -> Sequence[LeaseInfo]:
         """What its DHCP server has given out. Raises NotFound."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_create(self, spec: NetworkSpec) -> NetworkInfo:
+        """Define and start. What was defined is undefined again when a later step fails.
+
+        Raises AlreadyExists (its subnet or bridge may be taken too), InvalidDefinition.
+        """
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_start(self, name: str) -> None:
+        """Start it. An active one is left as it is. Raises AlreadyExists where an interface of the host has its subnet."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_stop(self, name: str) -> None:
+        """Stop it: guests on it are cut off. A stopped one is left as it is."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_set_autostart(self, name: str, *, enabled: bool) -> None:
+        """Start with the host, or not."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_delete(self, name: str) -> None:
+        """Stop and undefine it."""
         raise self.unsupported(Feature.NETWORKS)
 
     # -- watching ----------------------------------------------------------------------------------------------------

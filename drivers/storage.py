@@ -1,7 +1,7 @@
 """What storage is made of, as data: the types of pools, what each asks for, and the rule for every word that a user types there.
 
 Dialogs and REST draw their forms from `POOL_TYPES`. `check_pool` and `check_volume` stand at both doors: a request gets `BadInput`
-with a pointer for each wrong field, a driver checks again before it acts and refuses with its own error (`refusing`). Names and
+with a pointer for each wrong field, a driver checks again before it acts and refuses with its own error (`findings.refusing`). Names and
 paths are narrow on purpose: what passes here means nothing to a shell, to XML, to qemu-img or to LVM.
 """
 
@@ -11,18 +11,17 @@ import dataclasses
 import re
 import unicodedata
 import uuid as uuids
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import BadInput
 from drivers import uris
-from drivers.errors import InvalidDefinition
+from drivers.findings import Findings
 from drivers.forms import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from drivers.types import PoolSpec, VolumeInfo, VolumeSpec
 
@@ -317,31 +316,9 @@ def formats_of(type_: str) -> tuple[str, ...]:
 
 
 # -- the doors -------------------------------------------------------------------------------------------------------------
-class _Findings:
-    """What is wrong, field by field."""
-
-    def __init__(self) -> None:
-        self.errors: list[dict[str, str]] = []
-
-    def add(self, field: str, sentence: str) -> None:
-        self.errors.append({"pointer": f"/{field}", "detail": sentence})
-
-    def checked(self, field: str, value: str, check: Callable[[str], str]) -> str:
-        try:
-            return check(value)
-        except ValueError as error:
-            self.add(field, str(error))
-            return value
-
-    def settle(self) -> None:
-        if self.errors:
-            first = self.errors[0]
-            raise BadInput(f"{first['pointer'].removeprefix('/')}: {first['detail']}", errors=self.errors)
-
-
 def check_pool(spec: PoolSpec) -> PoolSpec:
     """The pool as it is to be made: every word checked, and as it is written down. Raises BadInput."""
-    found = _Findings()
+    found = Findings()
     known = POOL_TYPES.get(spec.type)
     if known is None:
         sentence = f"One of {', '.join(POOL_TYPES)}."
@@ -367,7 +344,7 @@ def check_pool(spec: PoolSpec) -> PoolSpec:
 
 def check_volume(spec: VolumeSpec, *, type_: str) -> VolumeSpec:
     """The volume as it is to be made in a pool of the type `type_`. Raises BadInput."""
-    found = _Findings()
+    found = Findings()
     known = POOL_TYPES.get(type_)
     if known is None or not known.formats:
         raise BadInput(f"No volumes are made in a pool of the type {type_}; they appear there by themselves.")
@@ -383,7 +360,7 @@ def check_volume(spec: VolumeSpec, *, type_: str) -> VolumeSpec:
     return spec
 
 
-def _check_overlay(found: _Findings, spec: VolumeSpec) -> None:
+def _check_overlay(found: Findings, spec: VolumeSpec) -> None:
     if spec.format != "qcow2":
         found.add("format", "Only a qcow2 volume can be an overlay of another.")
     if spec.backing == spec.name:
@@ -394,7 +371,7 @@ def _check_overlay(found: _Findings, spec: VolumeSpec) -> None:
 
 def check_backing(spec: VolumeSpec, backing: VolumeInfo) -> None:
     """Whether `backing`, as it is now, can be under `spec`. Raises BadInput."""
-    found = _Findings()
+    found = Findings()
     if backing.kind != "file":
         found.add("backing", f"{backing.name} is no file.")
     if spec.capacity_bytes < backing.capacity_bytes:
@@ -407,7 +384,7 @@ def check_backing(spec: VolumeSpec, backing: VolumeInfo) -> None:
 
 def check_growth(volume: VolumeInfo, capacity_bytes: int) -> None:
     """Whether `volume` may get this capacity. Raises BadInput."""
-    found = _Findings()
+    found = Findings()
     if capacity_bytes > CAPACITY_MAX:
         found.add("capacity_bytes", f"At most {CAPACITY_MAX} bytes.")
     elif capacity_bytes < volume.capacity_bytes:
@@ -423,7 +400,7 @@ def check_extent(volume: VolumeInfo, *, offset: int, length: int) -> None:
 
     The end of a raw volume is its capacity. A file in another format is as long as it is, whatever its guest sees.
     """
-    found = _Findings()
+    found = Findings()
     end = volume.capacity_bytes if volume.format == "raw" else CAPACITY_MAX
     if offset < 0 or length < 0:
         found.add("offset" if offset < 0 else "length", "Not less than nothing.")
@@ -432,12 +409,3 @@ def check_extent(volume: VolumeInfo, *, offset: int, length: int) -> None:
             "length", f"{volume.name} has room for {max(0, end - offset)} bytes from there on; make it larger first."
         )
     found.settle()
-
-
-@contextmanager
-def refusing() -> Iterator[None]:
-    """What is checked inside is refused with a driver's error: `InvalidDefinition`, the same sentence, the same pointers."""
-    try:
-        yield
-    except BadInput as error:
-        raise InvalidDefinition(error.detail, errors=error.errors) from error

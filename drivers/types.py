@@ -559,6 +559,28 @@ class NetworkInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSpec:
+    """A virtual network to be made. What a mode takes is `drivers.networks.MODES`.
+
+    Attributes:
+        mode: `nat route isolated bridge`.
+        bridge: The bridge on the host: for `bridge` one that is there, else one that is made; "" for a name that the host finds.
+        address: The host's own in it, with prefix (`192.168.100.1/24`); "" for none.
+        dhcp_start: The first address that is given out; "" gives none out.
+        dhcp_end: The last one.
+    """
+
+    name: str
+    mode: str = "nat"
+    bridge: str = ""
+    domain: str = ""
+    address: str = ""
+    dhcp_start: str = ""
+    dhcp_end: str = ""
+    autostart: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseInfo:
     """A DHCP answer that a virtual network gave. `expires_at`: seconds since 1970, 0 for never."""
 

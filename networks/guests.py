@@ -6,13 +6,24 @@ The room above registers what it knows in its `AppConfig.ready`; one query for a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from core.errors import Conflict
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Callable, Iterable, Sequence
 
     from networks.models import Network
+
+
+SHOWN_MAX: Final = 3
+
+
+class InUse(Conflict):
+    """Guests run on it."""
+
+    code = "in_use"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,3 +60,16 @@ def plugs_of(networks: Sequence[Network]) -> dict[uuid.UUID, list[Plug]]:
         for pk, plug in knower(networks):
             found[pk].append(plug)
     return found
+
+
+def refuse(network: Network, plugs: Iterable[Plug]) -> None:
+    """Raises InUse naming the guests among these that run, and what to do, where there are any."""
+    running = {plug.vm: plug.name for plug in plugs if plug.running}
+    if not running:
+        return
+    names = list(running.values())
+    who = ", ".join(names[:SHOWN_MAX]) + (f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else "")
+    raise InUse(
+        f"{network.name} is used by {who}. Shut down what runs on it first.",
+        used_by=[{"type": "vm", "id": str(vm), "name": name} for vm, name in list(running.items())[:100]],
+    )

@@ -1,7 +1,6 @@
 """REST: storage pools and volumes. Thin: parse, ask the service, make JSON. Runs in a request thread and never touches a hypervisor."""
 
 import datetime as dt
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -11,15 +10,12 @@ from pydantic import Field, StringConstraints
 
 from accounts.access import access
 from accounts.actor import Actor, actor_of
-from core.rest import Input, Listing, Output, answer, if_match, moment, page_answer, problems, single
+from core.rest import AllowedNow, Input, Listing, Output, answer, if_match, moment, page_answer, problems, single
 from drivers.storage import CAPACITY_MAX, POOL_TYPES
 from drivers.types import PoolSpec
 from hosts.services import host_find
-from operations import engine
-from operations.answers import Started, preferred_wait
+from operations.answers import Started, changed
 from operations.api import OperationOut
-from operations.models import Operation
-from operations.problems import Recorded
 from storage import services
 from storage.choices import PoolState
 from storage.models import StoragePool, Volume
@@ -42,19 +38,10 @@ Bytes = Annotated[int, Field(ge=1, le=CAPACITY_MAX)]
 OnConflict = Annotated[
     Literal["wait", "fail"], Query("wait", description="`fail`: 409 when anything is queued or running on it.")
 ]
-CHANGE_WAIT_SECONDS = 5
 _DONE = {202: OperationOut, 200: OperationOut}
 
 
 # -- shapes --------------------------------------------------------------------------------------------------------------
-class AllowedNow(Output):
-    """Whether the caller may do it now, and if not, why."""
-
-    allowed: bool
-    reason: str
-    code: str | None = None
-
-
 class PoolOut(Output):
     """A storage pool of a host, once, whatever drivers of one libvirtd list it."""
 
@@ -370,21 +357,7 @@ def pool_change(request: HttpRequest, pool_id: UUID, payload: PoolChange) -> Htt
         pool = services.pool_get(pool_id, by=by)
         return single(request, pool_json(pool, by=by), version=pool.version)
 
-    return _changed(request, operation, by, shown)
-
-
-def _changed(
-    request: HttpRequest, operation: Operation | None, by: Actor, shown: Callable[[], HttpResponse]
-) -> HttpResponse:
-    """What became of a change that is an operation: waited for, and the object as it is then."""
-    if operation is not None:
-        wait = preferred_wait(request)
-        operation = engine.wait_ended(operation, timeout_seconds=CHANGE_WAIT_SECONDS if wait is None else wait)
-        if not operation.ended:
-            return Started(request, operation, by)
-        if operation.error:
-            raise Recorded(operation.error)
-    return shown()
+    return changed(request, operation, by, shown)
 
 
 @router.delete(
@@ -475,7 +448,7 @@ def volume_change(request: HttpRequest, volume_id: UUID, payload: VolumeChange) 
         volume = services.volume_get(volume_id, by=by)
         return single(request, volume_json(volume, by=by), version=volume.version)
 
-    return _changed(request, operation, by, shown)
+    return changed(request, operation, by, shown)
 
 
 @router.delete("/volumes/{volume_id}", response=_DONE, operation_id="delete_volume", summary="Delete a volume")

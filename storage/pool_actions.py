@@ -14,12 +14,13 @@ from django.utils import timezone
 
 from drivers.errors import AlreadyExists, NotFound, WrongState
 from drivers.types import Feature, PoolInfo, PoolSpec, StorageState
+from hosts.wishes import BEGUN, hypervisor_of
 from operations.actions import Action, Params, action
 from storage import uses
 from storage.choices import PoolState
 from storage.inventory import pool_gone, pool_observe, volumes_observe
 from storage.models import StoragePool
-from storage.reach import BEGUN, STATE_WORDS, check_reach, hypervisor_of, pool_of, pool_or_none, slot_of
+from storage.reach import STATE_WORDS, check_reach, pool_of, pool_or_none, slot_of
 
 if TYPE_CHECKING:
     from drivers.base import Session

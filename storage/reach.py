@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from core.errors import Missing
-from drivers.errors import NotFound, Unreachable, Unsupported, WrongState
+from drivers.errors import NotFound, WrongState
 from drivers.types import Feature
-from hosts.models import Hypervisor
+from hosts.wishes import check_able
 from storage.choices import PoolState
 from storage.models import StoragePool
 
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
     from drivers.base import Session
     from drivers.types import PoolInfo, VolumeInfo
+    from hosts.models import Hypervisor
 
-BEGUN: Final = "begun"
-"""The step that is recorded before something is made: what is there after an interruption is then our own work."""
 COPIES: Final = 2
 """Copies and wipes at once on one hypervisor: they take long, and take no slot from guests that are to start."""
 STATE_WORDS: Final[dict[str, str]] = {
@@ -32,13 +31,7 @@ STATE_WORDS: Final[dict[str, str]] = {
 
 def check_reach(hypervisor: Hypervisor) -> None:
     """Raises Unsupported with the hypervisor's reason, Unreachable while it is offline."""
-    supported, reason = hypervisor.support(Feature.STORAGE_POOLS)
-    if hypervisor.capabilities and not supported:
-        raise Unsupported(reason, feature=str(Feature.STORAGE_POOLS), hypervisor=str(hypervisor.pk))
-    if hypervisor.out_of_reach:
-        raise Unreachable(
-            f"{hypervisor.host.name} is out of reach; nothing can be changed there now.", host=str(hypervisor.host_id)
-        )
+    check_able(hypervisor, Feature.STORAGE_POOLS)
 
 
 def check_usable(pool: StoragePool) -> None:
@@ -51,14 +44,6 @@ def check_usable(pool: StoragePool) -> None:
 def slot_of(hypervisor: Hypervisor, *, long: bool = False) -> tuple[str, int]:
     """The slots that an operation takes one of: the hypervisor's, or those for what takes as long as its data is large."""
     return (f"{hypervisor.ref}/copies", COPIES) if long else (hypervisor.ref, hypervisor.slots)
-
-
-def hypervisor_of(pk: uuid.UUID) -> Hypervisor:
-    """With its host. Raises Missing."""
-    found = Hypervisor.objects.select_related("host").filter(pk=pk).first()
-    if found is None:
-        raise Missing("This hypervisor was removed meanwhile.")
-    return found
 
 
 def pool_of(pk: uuid.UUID, *, gone: bool = False) -> StoragePool:

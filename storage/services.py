@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from accounts import policy
-from core.errors import BadInput, Missing, VmmError
+from core.errors import BadInput, Missing
 from core.filters import uuid_of
 from core.ids import uuid7
 from drivers.errors import Unsupported
 from drivers.storage import POOL_TYPES, check_backing, check_growth, check_pool, check_volume
 from drivers.types import Feature, PoolSpec, VolumeSpec
-from hosts.choices import LinkState
-from hosts.models import Host, Hypervisor
+from hosts.wishes import Allowed, answered, serving
 from operations import actions, engine
 from storage import uses
 from storage.content import DownloadVolume, UploadContentParams, UploadVolume
@@ -37,9 +36,10 @@ from storage.volume_actions import (
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from accounts.actor import Actor
+    from hosts.models import Host
     from operations.actions import Action, Params
     from operations.models import Operation
 
@@ -113,22 +113,11 @@ def pool_create(*, host: Host, spec: PoolSpec, by: Actor) -> Operation:
     """
     policy.require(by, "pool.manage")
     spec = check_pool(spec)
-    hypervisor = storing(host)
+    hypervisor = serving(host, Feature.STORAGE_POOLS, "storage pools")
     params = CreatePoolParams(
         hypervisor=hypervisor.pk, **{name: getattr(spec, name) for name in PoolSpec.__dataclass_fields__}
     )
     return engine.submit(CreatePool, target=NewPool(uuid7(), spec.name, hypervisor), by=by, params=params)
-
-
-def storing(host: Host) -> Hypervisor:
-    """The hypervisor of a host that its pools are made through, one that is online before others. Raises Unsupported."""
-    rows = Hypervisor.objects.select_related("host").defer("credentials").filter(host=host.pk).order_by("pk")
-    able = [one for one in rows if one.support(Feature.STORAGE_POOLS)[0]]
-    if not able:
-        first = next(iter(rows), None)
-        reason = first.support(Feature.STORAGE_POOLS)[1] if first else "It has no hypervisor."
-        raise Unsupported(f"{host.name} has no storage pools: {reason}", feature=str(Feature.STORAGE_POOLS))
-    return min(able, key=lambda one: one.state != LinkState.ONLINE)
 
 
 def pool_action(*, pool: StoragePool, name: str, by: Actor, on_conflict: OnConflict = "wait") -> Operation:
@@ -233,22 +222,19 @@ def volume_delete(*, volume: Volume, by: Actor, on_conflict: OnConflict = "wait"
 
 
 # -- what may be done --------------------------------------------------------------------------------------------------
-Allowed = dict[str, dict[str, Any]]
-
-
 def pool_actions(pool: StoragePool, *, by: Actor) -> Allowed:
     """`{"start": {"allowed": false, "reason": "…"}, …}` for this caller, now. No query where `users` is known."""
     found = {
         name: _asked(type(actions.get(f"pool.{name}")), pool, by) for name in (*POOL_ACTIONS, "autostart", "delete")
     }
-    found["create-volume"] = _answer(lambda: _may_create(pool, by))
+    found["create-volume"] = answered(lambda: _may_create(pool, by))
     return found
 
 
 def volume_actions(volume: Volume, *, by: Actor) -> Allowed:
     """The same for a volume. No query where `uses` is known."""
     found = {name: _asked(cls, volume, by) for name, cls in _VOLUME_ACTIONS.items()}
-    found["clone"] = _answer(lambda: _may_create(volume.pool, by))
+    found["clone"] = answered(lambda: _may_create(volume.pool, by))
     return found
 
 
@@ -277,7 +263,7 @@ def _asked(cls: type[Action[Any, Any]], target: StoragePool | Volume, by: Actor)
         policy.require(by, action.verb, target)
         action.check(target, _least(cls, target), idle=True)
 
-    return _answer(ask)
+    return answered(ask)
 
 
 def _least(cls: type[Action[Any, Any]], target: StoragePool | Volume) -> Params:
@@ -287,14 +273,6 @@ def _least(cls: type[Action[Any, Any]], target: StoragePool | Volume) -> Params:
     if cls is UploadVolume:
         return UploadContentParams(upload=target.pk)
     return ResizeParams(capacity_bytes=target.capacity_bytes) if cls is ResizeVolume else cls.params()
-
-
-def _answer(ask: Callable[[], None]) -> dict[str, Any]:
-    try:
-        ask()
-    except VmmError as error:
-        return {"allowed": False, "reason": error.detail, "code": error.code}
-    return {"allowed": True, "reason": ""}
 
 
 @functools.cache

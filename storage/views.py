@@ -17,8 +17,8 @@ from accounts.policy import may, visible
 from core.errors import BadInput, Missing, VmmError
 from core.paging import Page
 from drivers.types import Feature
-from hosts.choices import LinkState
 from hosts.models import Host, Hypervisor
+from hosts.wishes import able_hosts
 from operations import engine
 from operations.choices import OPEN
 from operations.models import Operation
@@ -83,18 +83,12 @@ def pool_new(request: HttpRequest) -> HttpResponse:
     """The form, drawn from the types that there are. `?host=<id>` chooses the host."""
     by = actor_of(request)
     rows = visible(by, Hypervisor.objects.select_related("host").defer("credentials")).order_by("host__name", "pk")
-    hosts: dict[Any, dict[str, Any]] = {}
-    for row in rows:
-        supported, reason = row.support(Feature.STORAGE_POOLS)
-        one = hosts.setdefault(row.host_id, {"host": row.host, "able": False, "reason": reason})
-        one["able"] = one["able"] or supported
-    able = [one for one in hosts.values() if one["able"]]
+    able, unable = able_hosts(list(rows), Feature.STORAGE_POOLS)
     wanted = request.GET.get("host", "")
-    able.sort(key=lambda one: one["host"].state != LinkState.ONLINE)
     chosen = next((one for one in able if str(one["host"].pk) == wanted), next(iter(able), None))
     context = {
         "able": able,
-        "unable": [one for one in hosts.values() if not one["able"]],
+        "unable": unable,
         "chosen": chosen["host"].pk if chosen else None,
         "types": [_translated(one) for one in services.pool_types()],
     }

@@ -13,11 +13,12 @@ from core.errors import Missing
 from drivers.errors import AlreadyExists, Busy, DriverError, NotFound, Timeout, Unreachable
 from drivers.storage import check_growth
 from drivers.types import Feature, VolumeInfo, VolumeSpec
+from hosts.wishes import BEGUN
 from operations.actions import Action, Cancelled, Params, action
 from storage import uses
 from storage.inventory import pool_observe, volume_gone, volume_observe, volumes_observe
 from storage.models import StoragePool, Volume
-from storage.reach import BEGUN, check_usable, pool_of, slot_of, volume_or_none
+from storage.reach import check_usable, pool_of, slot_of, volume_or_none
 
 if TYPE_CHECKING:
     import datetime as dt

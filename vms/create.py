@@ -19,8 +19,8 @@ from core.errors import VmmError
 from core.memory import keep
 from drivers.errors import AlreadyExists, Unreachable, Unsupported, WrongState
 from drivers.types import Feature, GuestRef, GuestState
+from hosts.wishes import hypervisor_of
 from operations.actions import READING, Action, Params, Retry, action
-from storage.reach import hypervisor_of
 from vms.actions import READING_KEPT_SECONDS
 from vms.definitions.head import head, with_uuid
 from vms.inventory import vm_gone, vm_observe

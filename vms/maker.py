@@ -21,10 +21,11 @@ from accounts.models import User
 from core.errors import Missing, VmmError
 from drivers.errors import AlreadyExists, NotFound
 from drivers.types import DiskSpec, GuestSpec, NicSpec, VolumeSpec
+from hosts.wishes import hypervisor_of
 from images.copies import ensure_copy
 from images.models import Image
 from operations.actions import Cancelled
-from storage.reach import hypervisor_of, pool_of, volume_or_none
+from storage.reach import pool_of, volume_or_none
 from storage.volume_actions import read_volume
 from vms.inventory import vm_observe, vm_say
 from vms.plan import PlannedFile

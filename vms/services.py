@@ -22,13 +22,13 @@ from core.memory import recall
 from core.problems import pointer
 from drivers.errors import Timeout, WrongState
 from events import log as event_log
+from hosts.wishes import hypervisor_of
 from operations import actions, bulk, engine
 from operations.actions import Action, NoParams, Params
 from operations.choices import OPEN
 from operations.engine import NotCancellable
 from operations.models import Operation
 from operations.problems import Recorded
-from storage.reach import hypervisor_of
 from vms import binned
 from vms.actions import (
     AutostartVM,

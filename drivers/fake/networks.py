@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from drivers.errors import NotFound
+from drivers.errors import AlreadyExists, NotFound
+from drivers.findings import refusing
+from drivers.networks import check_network, overlapping
 from drivers.types import LeaseInfo, NetworkInfo
 
 if TYPE_CHECKING:
     import threading
     import uuid as uuids
     from collections.abc import Callable
+
+    from drivers.types import NetworkSpec
 
 
 class FakeNetworks:
@@ -38,6 +42,7 @@ class FakeNetworks:
         addresses: tuple[str, ...] = ("192.168.122.1/24",),
         dhcp: bool = True,
         active: bool = True,
+        persistent: bool = True,
     ) -> NetworkInfo:
         """A network that somebody made on the host."""
         info = NetworkInfo(
@@ -48,7 +53,8 @@ class FakeNetworks:
             bridge=bridge,
             addresses=addresses,
             dhcp=dhcp,
-            autostart=True,
+            autostart=persistent,
+            persistent=persistent,
         )
         with self._lock:
             self._networks[name] = info
@@ -84,6 +90,64 @@ class FakeNetworks:
         """What one has given out."""
         with self._lock:
             return list(self._leases.get(self._find(network).name, ()))
+
+    def network_create(self, spec: NetworkSpec) -> NetworkInfo:
+        """Made and active; what another active one has is taken."""
+        with refusing():
+            spec = check_network(spec)
+        with self._lock:
+            if spec.name in self._networks:
+                raise AlreadyExists(f"There is a network called {spec.name} already.")
+            self._refuse_taken(spec.name, spec.address)
+            bridge = spec.bridge or f"virbr{len(self._networks)}"
+            info = NetworkInfo(
+                uuid=str(self._uuid_of(spec.name)),
+                name=spec.name,
+                active=True,
+                mode=spec.mode,
+                bridge=bridge,
+                domain=spec.domain,
+                addresses=(spec.address,) if spec.address else (),
+                dhcp=bool(spec.dhcp_start),
+                autostart=spec.autostart,
+            )
+            self._networks[spec.name] = info
+            return info
+
+    def network_start(self, name: str) -> None:
+        """Active afterwards."""
+        with self._lock:
+            for address in self._find(name).addresses:
+                self._refuse_taken(name, address)
+            self.set_active(name, active=True)
+
+    def network_stop(self, name: str) -> None:
+        """A transient one is gone then."""
+        with self._lock:
+            if self._find(name).persistent:
+                self.set_active(name, active=False)
+            else:
+                self.remove(name)
+
+    def network_set_autostart(self, name: str, *, enabled: bool) -> None:
+        """With the host, or not."""
+        with self._lock:
+            self._networks[name] = dataclasses.replace(self._find(name), autostart=enabled)
+
+    def network_delete(self, name: str) -> None:
+        """With what it has given out."""
+        self.remove(name)
+
+    def _refuse_taken(self, name: str, address: str) -> None:
+        others = {
+            theirs: one.name
+            for one in self._networks.values()
+            if one.active and one.name != name
+            for theirs in one.addresses
+        }
+        whose = overlapping(address, others)
+        if whose:
+            raise AlreadyExists(f"The network {whose} is in the subnet of {address} already.")
 
     def _find(self, name: str) -> NetworkInfo:
         network = self._networks.get(name)

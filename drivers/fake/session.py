@@ -30,6 +30,7 @@ from drivers.types import (
     HostStats,
     LeaseInfo,
     NetworkInfo,
+    NetworkSpec,
     PoolInfo,
     PoolSpec,
     SnapshotInfo,
@@ -350,6 +351,26 @@ class FakeSession(Session):
     @_verb
     def leases(self, network: str) -> Sequence[LeaseInfo]:
         return self.world.networks.leases(network)
+
+    @_verb
+    def network_create(self, spec: NetworkSpec) -> NetworkInfo:
+        return self.world.networks.network_create(spec)
+
+    @_verb
+    def network_start(self, name: str) -> None:
+        self.world.networks.network_start(name)
+
+    @_verb
+    def network_stop(self, name: str) -> None:
+        self.world.networks.network_stop(name)
+
+    @_verb
+    def network_set_autostart(self, name: str, *, enabled: bool) -> None:
+        self.world.networks.network_set_autostart(name, enabled=enabled)
+
+    @_verb
+    def network_delete(self, name: str) -> None:
+        self.world.networks.network_delete(name)
 
     def _still_here(self) -> None:
         if self.broken:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from drivers.errors import AlreadyExists, Busy, DriverError, NoSpace, NotFound, WrongState
+from drivers.findings import refusing
 from drivers.storage import (
     POOL_TYPES,
     check_backing,
@@ -18,7 +19,6 @@ from drivers.storage import (
     check_pool,
     check_volume,
     formats_of,
-    refusing,
 )
 from drivers.types import PoolInfo, PoolSpec, StorageState, VolumeInfo, VolumeSpec
 

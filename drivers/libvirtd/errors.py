@@ -113,6 +113,28 @@ TABLE: tuple[Row, ...] = (
         say="The host's file system cannot hold a file that large.",
     ),
     Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.AlreadyExists,
+        "measured: a network is started whose subnet an interface of the host is in",
+        text=("network is already in use by interface",),
+        say="An interface of the host is in this network's subnet already: give the network another address.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.AlreadyExists,
+        "measured: a network is defined with the bridge of another",
+        domains=frozenset({libvirt.VIR_FROM_NETWORK}),
+        text=("already in use",),
+        say="Another network has this bridge: choose another name for it, or none.",
+    ),
+    Row(
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        errors.AlreadyExists,
+        "measured: a network is started whose bridge is an interface that the host has",
+        text=("error creating bridge interface",),
+        say="The host has an interface of the name of this network's bridge already: choose another name for it, or none.",
+    ),
+    Row(
         libvirt.VIR_ERR_OPERATION_FAILED,
         errors.AlreadyExists,
         "measured: a second pool on the same directory, device or export",

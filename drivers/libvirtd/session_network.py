@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from typing import TYPE_CHECKING, Final
 
 import libvirt
 
 from drivers.errors import InvalidDefinition, Unsupported
+from drivers.findings import refusing
 from drivers.libvirtd.errors import gone_is_nothing, translate
-from drivers.libvirtd.xml.network import Network
+from drivers.libvirtd.xml.network import Network, NetworkIp
+from drivers.networks import check_network
 from drivers.types import Feature, LeaseInfo, NetworkInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from drivers.libvirtd.kinds import LibvirtDriver
-    from drivers.libvirtd.xml.network import NetworkIp
+    from drivers.types import NetworkSpec
 
 _NO_LEASES: Final = "A simulated network gives no addresses out."
 
@@ -74,6 +77,59 @@ class NetworkFacet:
                 for lease in (place.DHCPLeases() if place.isActive() else ())
             ]
 
+    def network_create(self, spec: NetworkSpec) -> NetworkInfo:
+        """Define, start, autostart; undone when a later step fails."""
+        self._require(Feature.NETWORKS)
+        with refusing():
+            spec = check_network(spec)
+        with translate(network=spec.name):
+            network = self._connection.networkDefineXML(_document(spec).to_xml())
+            try:
+                network.create()
+                if spec.autostart:
+                    network.setAutostart(1)
+                return _network(
+                    network.UUIDString(), network, active=True, autostart=bool(network.autostart()), persistent=True
+                )
+            except BaseException:
+                with contextlib.suppress(libvirt.libvirtError):
+                    if network.isActive():
+                        network.destroy()
+                    network.undefine()
+                raise
+
+    def network_start(self, name: str) -> None:
+        """Start it."""
+        with self._network(name) as network:
+            if not network.isActive():
+                network.create()
+
+    def network_stop(self, name: str) -> None:
+        """Stop it: its bridge goes, and guests on it are cut off."""
+        with self._network(name) as network:
+            if network.isActive():
+                network.destroy()
+
+    def network_set_autostart(self, name: str, *, enabled: bool) -> None:
+        """Start with the host, or not."""
+        with self._network(name) as network:
+            network.setAutostart(int(enabled))
+
+    def network_delete(self, name: str) -> None:
+        """Stop and undefine it. A transient one is gone once it is stopped."""
+        with self._network(name) as network:
+            persistent = network.isPersistent()
+            if network.isActive():
+                network.destroy()
+            if persistent:
+                network.undefine()
+
+    @contextlib.contextmanager
+    def _network(self, name: str) -> Iterator[libvirt.virNetwork]:
+        self._require(Feature.NETWORKS)
+        with translate(network=name):
+            yield self._connection.networkLookupByName(name)
+
 
 def _marked(connection: libvirt.virConnect, flag: int) -> set[str]:
     return {network.UUIDString() for network in connection.listAllNetworks(flag)}
@@ -112,3 +168,20 @@ def _address(ip: NetworkIp) -> str:
     except ValueError:
         return ip.address
     return str(address)
+
+
+def _document(spec: NetworkSpec) -> Network:
+    document = Network(name=spec.name)
+    if spec.mode != "isolated":
+        document.forward_mode = spec.mode
+    if spec.bridge:
+        document.bridge = spec.bridge
+    if spec.domain:
+        document.domain = spec.domain
+    if spec.address:
+        place = ipaddress.IPv4Interface(spec.address)
+        ip = NetworkIp(address=str(place.ip), prefix=place.network.prefixlen)
+        if spec.dhcp_start:
+            ip.dhcp_start, ip.dhcp_end = spec.dhcp_start, spec.dhcp_end
+        document.ips.add(ip)
+    return document

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import libvirt
 
 from drivers.errors import DriverError, InvalidDefinition, NotFound, Timeout, Unreachable, Unsupported
+from drivers.findings import refusing
 from drivers.libvirtd.errors import driver_error, translate
 from drivers.libvirtd.transfers import KEEPALIVE, Transfer
 from drivers.libvirtd.xml.storage import SourceDevice, SourceHost, StoragePool, StorageVolume
@@ -26,7 +27,6 @@ from drivers.storage import (
     check_pool,
     check_volume,
     formats_of,
-    refusing,
 )
 from drivers.types import Feature, PoolInfo, StorageState, VolumeInfo
 

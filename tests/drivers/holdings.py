@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import random
 import uuid
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drivers.errors import AlreadyExists, InvalidDefinition, NotFound, Unsupported, WrongState
-from drivers.types import Feature, PoolSpec, StorageState, VolumeSpec
+from drivers.types import Feature, NetworkSpec, PoolSpec, StorageState, VolumeSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from drivers.base import Session
+    from drivers.types import NetworkInfo
     from tests.drivers.conformance import Lab
 
 MIB = 1 << 20
@@ -41,7 +43,15 @@ EVERY_VERB: dict[Feature, tuple[Callable[[Session], object], ...]] = {
         lambda session: session.volume_upload("x", "x", bytes, length=1),
         lambda session: session.volume_download("x", "x", lambda piece: None),
     ),
-    Feature.NETWORKS: (lambda session: session.networks(), lambda session: session.leases("x")),
+    Feature.NETWORKS: (
+        lambda session: session.networks(),
+        lambda session: session.leases("x"),
+        lambda session: session.network_create(NetworkSpec(name="x", mode="isolated")),
+        lambda session: session.network_start("x"),
+        lambda session: session.network_stop("x"),
+        lambda session: session.network_set_autostart("x", enabled=True),
+        lambda session: session.network_delete("x"),
+    ),
 }
 
 
@@ -183,6 +193,54 @@ class HoldingsConformance:
             with pytest.raises(Unsupported, match="simulated"):
                 lab.session.leases(lab.network)
         lab.works(Feature.NETWORKS)
+
+    def test_a_network_is_made_stopped_started_and_deleted(self, lab: Lab) -> None:
+        if not lab.has(Feature.NETWORKS):
+            return
+        session = lab.session
+        name = f"vmmtest-{uuid.uuid4().hex[:8]}"
+        spec = NetworkSpec(
+            name=name, mode="isolated", domain="lab.test", address="198.18.77.1/28", dhcp_start="198.18.77.3",
+            dhcp_end="198.18.77.9", autostart=False,
+        )  # fmt: skip
+        made = session.network_create(spec)
+        try:
+            assert (made.name, made.active, made.mode, made.domain) == (name, True, "isolated", "lab.test")
+            assert (made.addresses, made.dhcp, made.autostart) == (("198.18.77.1/28",), True, False)
+            assert _listed(session, name) == made
+            _what_cannot_be_a_network(lab, spec)
+            session.network_set_autostart(name, enabled=True)
+            assert _listed(session, name).autostart
+            for _ in range(2):
+                session.network_stop(name)
+            assert not _listed(session, name).active
+            for _ in range(2):
+                session.network_start(name)
+            assert _listed(session, name).active
+        finally:
+            session.network_delete(name)
+        assert name not in {one.name for one in session.networks()}
+        for verb in (session.network_start, session.network_stop, session.network_delete):
+            with pytest.raises(NotFound):
+                verb(name)
+
+
+def _listed(session: Session, name: str) -> NetworkInfo:
+    return next(one for one in session.networks() if one.name == name)
+
+
+def _what_cannot_be_a_network(lab: Lab, spec: NetworkSpec) -> None:
+    """It is refused, and leaves nothing."""
+    before = {one.name for one in lab.session.networks()}
+    for values, error in (
+        ({}, AlreadyExists),
+        ({"name": "vmmtest-<other>"}, InvalidDefinition),
+        ({"name": "vmmtest-other", "address": "198.18.77.300/28"}, InvalidDefinition),
+        ({"name": "vmmtest-other", "dhcp_end": "198.18.78.9"}, InvalidDefinition),
+    ):
+        with pytest.raises(error):
+            lab.session.network_create(dataclasses.replace(spec, **values))  # type: ignore[arg-type]
+    assert {one.name for one in lab.session.networks()} == before
 
 
 def _what_cannot_be_a_pool(lab: Lab, pool: str) -> None:

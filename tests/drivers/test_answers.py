@@ -53,6 +53,7 @@ GOOD = [
     ("pools", [POOL, dataclasses.replace(POOL, capacity_bytes=None)]),
     ("volumes", (VOLUME,)),
     ("networks", [NETWORK]),
+    ("network_create", NETWORK),
     ("leases", [LEASE]),
 ]
 WRONG: list[dict[str, Any]] = [

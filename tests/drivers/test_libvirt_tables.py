@@ -103,6 +103,7 @@ def raised(code: int, domain: int, message: str) -> DriverError:
 
 
 RPC, QEMU, TEST, STREAMS = libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_QEMU, libvirt.VIR_FROM_TEST, libvirt.VIR_FROM_STREAMS
+NETWORK = libvirt.VIR_FROM_NETWORK
 XEN, STORAGE = libvirt.VIR_FROM_LIBXL, libvirt.VIR_FROM_STORAGE
 
 
@@ -151,6 +152,10 @@ XEN, STORAGE = libvirt.VIR_FROM_LIBXL, libvirt.VIR_FROM_STORAGE
         (43, 12, "Network not found: no network with matching name 'x'", errors.NotFound),
         (90, STORAGE, "storage volume 'v' exists already", errors.AlreadyExists),
         (9, STORAGE, "operation failed: pool 'x' already exists with uuid y", errors.AlreadyExists),
+        (9, NETWORK, "operation failed: network 'x' already exists with uuid y", errors.AlreadyExists),
+        (1, 0, "internal error: Network is already in use by interface eth0", errors.AlreadyExists),
+        (1, NETWORK, "internal error: bridge name 'virbr1' already in use.", errors.AlreadyExists),
+        (38, 0, "error creating bridge interface eth0: File exists", errors.AlreadyExists),
         (9, STORAGE, "operation failed: Storage source conflict with pool: 'x'", errors.AlreadyExists),
         (9, TEST, "operation failed: storage vol already exists", errors.AlreadyExists),
         (

@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import BadInput
 from drivers.errors import InvalidDefinition
+from drivers.findings import refusing
 from drivers.storage import (
     CAPACITY_MAX,
     POOL_TYPES,
@@ -17,7 +18,6 @@ from drivers.storage import (
     check_pool,
     check_volume,
     formats_of,
-    refusing,
 )
 from drivers.types import PoolSpec, VolumeInfo, VolumeSpec
 

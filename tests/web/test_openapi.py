@@ -138,7 +138,7 @@ def fleet(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]
     monkeypatch.setattr("hosts.api.PROBE_WAIT_SECONDS", 0)
     monkeypatch.setattr("vms.services.READING_WAIT_SECONDS", 0)
     monkeypatch.setattr("vms.api.AUTOSTART_WAIT_SECONDS", 0)
-    monkeypatch.setattr("storage.api.CHANGE_WAIT_SECONDS", 0)
+    monkeypatch.setattr("operations.answers.CHANGE_WAIT_SECONDS", 0)
     monkeypatch.setattr("operations.engine.bell.wait_until", lambda *_a, **_k: False)
     vm = VMFactory(hypervisor=HypervisorFactory(), consoles=["serial"], state="running")
     volume, network = VolumeFactory(), NetworkFactory()

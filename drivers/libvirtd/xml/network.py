@@ -14,6 +14,8 @@ class NetworkIp(Element):
     netmask = Attr("@netmask", str)
     prefix = Attr("@prefix", int)
     dhcp = Flag("dhcp")
+    dhcp_start = Attr("dhcp/range@start", str)
+    dhcp_end = Attr("dhcp/range@end", str)
 
 
 class Network(Element):
