@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connections
 
-from accounts.actor import SYSTEM, Actor
-from accounts.models import Scope
+from accounts.actor import SYSTEM
 from core.errors import BadInput, Missing
 from drivers.errors import AlreadyExists, Unreachable, WrongState
 from drivers.types import NetworkSpec
