@@ -4,34 +4,17 @@
  * was decided by the server (`actions`); each call is a REST call, shown as curl beside the form that sends it.
  */
 import { track } from "./actions.js";
-import { ApiError, api, curl } from "./api.js";
+import { api } from "./api.js";
 import { $, $$, html } from "./dom.js";
 import { size } from "./format.js";
 import { t } from "./i18n.js";
 import { bind } from "./keys.js";
-import { ask, failure } from "./notify.js";
+import { ask } from "./notify.js";
+import { forgetWrong, send, showCall, showWrong, toggle } from "./wishes.js";
 
 const GIB = 1024 ** 3;
 const page = /** @type {HTMLElement | null} */ ($("[data-page=storage-pool]"));
 const pool = page?.dataset.pool ?? "";
-
-/**
- * Sends, and says what became of it.
- * @param {string} title
- * @param {"POST" | "PATCH" | "DELETE"} method
- * @param {string} path below /api/v1
- * @param {unknown} [body]
- */
-async function send(title, method, path, body) {
-  try {
-    const answer = await api(method, path, body);
-    if (answer?.kind) track(answer, title);
-    return answer;
-  } catch (error) {
-    failure(error, { title: t("%(what)s was refused", { what: title }) });
-    return null;
-  }
-}
 
 /* ---- a pool ---- */
 const VERBS = /** @type {Record<string, string>} */ ({
@@ -46,16 +29,6 @@ async function poolAction(button) {
   button.setAttribute("aria-busy", "true");
   await send(`${VERBS[name]}: ${page?.dataset.name}`, "POST", `/storage-pools/${pool}/actions/${name}`);
   button.removeAttribute("aria-busy");
-}
-
-/** @param {HTMLElement} button */
-async function autostart(button) {
-  const on = button.getAttribute("aria-checked") !== "true";
-  button.setAttribute("aria-busy", "true");
-  const title = `${t("Autostart")}: ${page?.dataset.name}`;
-  const answer = await send(title, "PATCH", `/storage-pools/${pool}`, { autostart: on });
-  button.removeAttribute("aria-busy");
-  if (answer && "autostart" in answer) button.setAttribute("aria-checked", String(answer.autostart));
 }
 
 /* ---- volumes ---- */
@@ -126,61 +99,11 @@ page?.addEventListener("click", (event) => {
   const button = /** @type {HTMLElement | null} */ (/** @type {Element} */ (event.target).closest("button"));
   if (!button || button.dataset.why) return;
   if (button.dataset.poolAction) poolAction(button);
-  if ("poolAutostart" in button.dataset) autostart(button);
+  if ("poolAutostart" in button.dataset) toggle(button, `/storage-pools/${pool}`, page.dataset.name ?? "");
   if (button.dataset.volumeAction) volumeAction(button);
 });
 
 /* ---- forms ---- */
-/**
- * Puts each wrong value's reason beside its field; what concerns none of them stands at the end.
- * @param {HTMLFormElement} form
- * @param {unknown} error
- * @param {(name: string) => HTMLElement | null} fieldOf by the name that the API has for it
- */
-function showWrong(form, error, fieldOf) {
-  const errors = error instanceof ApiError ? (error.problem.errors ?? []) : [];
-  /** @type {HTMLElement | null} */
-  let first = null;
-  let rest = errors.length ? "" : error instanceof Error ? error.message : String(error);
-  for (const { pointer, detail } of errors) {
-    const field = fieldOf(pointer.split("/")[1]);
-    const note = field && document.getElementById(`${field.id}-e`);
-    if (!field || !note || field.closest("[hidden]")) {
-      rest ||= `${pointer.slice(1)}: ${detail}`;
-      continue;
-    }
-    field.setAttribute("aria-invalid", "true");
-    note.textContent = detail;
-    note.hidden = false;
-    first ??= field;
-  }
-  const whole = /** @type {HTMLElement} */ ($("[data-error]", form));
-  whole.textContent = rest;
-  whole.hidden = !rest;
-  first?.focus();
-}
-
-/** @param {HTMLFormElement} form */
-function forgetWrong(form) {
-  for (const note of $$(".err", form)) note.hidden = true;
-  for (const field of $$("[aria-invalid]", form)) field.removeAttribute("aria-invalid");
-}
-
-/**
- * Keeps the curl line beside a form what the form would send.
- * @param {HTMLFormElement} form
- * @param {string} path
- * @param {() => unknown} body
- */
-function showCall(form, path, body) {
-  const code = /** @type {HTMLElement} */ ($(".asrest pre", form));
-  const draw = () => {
-    code.textContent = curl("POST", path, body());
-  };
-  form.addEventListener("input", draw);
-  draw();
-}
-
 const dialog = /** @type {HTMLFormElement | null} */ ($("[data-new-volume]"));
 if (dialog) {
   const form = dialog;

@@ -126,7 +126,7 @@ def test_guests_that_run_on_it_stand_in_the_way(
     assert (allowed["allowed"], allowed["code"]) == (False, "in_use")
     attempt(operation)
     assert said(operation) == ("failed", "in_use")
-    with pytest.raises(InUse, match="default is used by web. Shut down") as raised:
+    with pytest.raises(InUse, match=r"default is used by web\. Shut down") as raised:
         ask()
     assert [one["name"] for one in raised.value.context["used_by"]] == ["web"]
     assert place.world.networks.networks()[0].active
@@ -146,12 +146,18 @@ def test_a_network_is_made_under_the_id_that_was_promised(place: Place, network:
     assert network.name in {one.name for one in place.world.networks.networks()}
 
 
-def test_what_an_attempt_left_half_made_is_made_anew(place: Place, queued: Queued) -> None:
-    operation = queued(lambda: make(place))
-    place.world.lie("network_create", lambda info: dataclasses.replace(info, uuid=""), times=1)
+@pytest.mark.parametrize(("active", "calls"), [(False, (1, 1, 0)), (True, (0, 0, 1))])
+def test_what_an_attempt_before_has_made_is_its_own(
+    place: Place, queued: Queued, *, active: bool, calls: tuple[int, ...]
+) -> None:
+    operation = queued(lambda: make(place, autostart=False))
+    Operation.objects.filter(pk=operation.pk).update(checkpoints=["begun"], interrupted=True)
+    place.world.networks.add("lab", active=active, addresses=("10.77.0.1/24",))
     attempt(operation)
-    assert said(operation)[0] == "failed"
-    assert said(queued(lambda: make(place)))[0] == "queued"
+    assert said(operation) == GOOD
+    verbs = ("network_delete", "network_create", "network_set_autostart")
+    assert tuple(place.world.calls[verb] for verb in verbs) == calls
+    assert Network.objects.get(name="lab").ref == operation.target
 
 
 def test_one_that_somebody_else_made_meanwhile_is_not_touched(place: Place, workers: Workers) -> None:
@@ -193,7 +199,7 @@ def test_removing_it_leaves_a_tombstone_and_another_of_its_name_alone(
     place: Place, network: Network, queued: Queued, workers: Workers
 ) -> None:
     operation = queued(lambda: services.network_delete(network=network, by=SYSTEM))
-    place.world.lie("networks", lambda found: [dataclasses.replace(one, uuid="other") for one in found], times=2)
+    place.world.lie("networks", lambda found: [dataclasses.replace(one, uuid="other") for one in found], times=1)
     attempt(operation)
     assert (said(operation), place.world.calls["network_delete"]) == (GOOD, 0)
     assert Network.objects.get(pk=network.pk).gone_at is not None

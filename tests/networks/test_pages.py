@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.utils import timezone
 
+from operations.models import Operation
 from tests.factories import HostFactory, HypervisorFactory, NetworkFactory, VMFactory
 from vms.models import VMNic
 
@@ -42,6 +43,7 @@ def main_of(answer: Any) -> str:
         ("/networks", 11),
         ("/networks/table", 7),
         ("/networks/{}", 10),
+        ("/networks/new", 8),
         ("/networks/{}/parts/head", 6),
         ("/networks/{}/parts/body", 6),
     ],
@@ -123,3 +125,56 @@ def test_navigation_and_palette_know_networks(browser: Client, viewer: User, cli
     found = next(item for item in browser.get("/palette.json").json()["items"] if item["kind"] == "network")
     assert (found["name"], found["url"], found["state"]) == ("lan", f"/networks/{network.pk}", "inactive")
     assert client_for(viewer).get(f"/networks/{network.pk}").status_code == 200
+
+
+def test_who_may_is_offered_what_can_be_done(
+    viewer: User, operator: User, admin: User, client_for: Callable[..., Client]
+) -> None:
+    network = NetworkFactory(name="default", active=False)
+    for user, offered in ((viewer, False), (operator, False), (admin, True)):
+        client = client_for(user)
+        listed, one = main_of(client.get("/networks")), main_of(client.get(f"/networks/{network.pk}"))
+        for word, page in (
+            ('data-network-action="start"', listed),
+            ('href="/networks/new"', listed),
+            ('data-network-action="start"', one),
+            (f'action="/networks/{network.pk}/remove"', one),
+        ):
+            assert (word in page) is offered, (user.username, word)
+        assert ("data-why" in one) is not offered
+        assert client.get("/networks/new").status_code == (200 if offered else 403)
+    assert client_for(operator).post(f"/networks/{network.pk}/remove").status_code == 403
+
+
+def test_guests_that_run_are_why_it_is_not_stopped(browser: Client) -> None:
+    network = NetworkFactory(name="lan")
+    VMNic.objects.create(
+        vm=VMFactory(hypervisor=network.hypervisor, name="web", state="running"),
+        mac="52:54:00:00:00:01",
+        network="lan",
+    )
+    head = main_of(browser.get(f"/networks/{network.pk}/parts/head"))
+    assert head.count('data-why="lan is used by web. Shut down what runs on it first."') == 2
+
+
+def test_a_network_is_removed_once_its_name_is_typed(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operations.doorbell.ring", lambda *_a, **_k: None)
+    network = NetworkFactory(name="lan")
+    url = f"/networks/{network.pk}/remove"
+    assert "Nothing was removed" in main_of(browser.post(url, {"typed": "LAN"}, follow=True))
+    assert not Operation.objects.exists()
+    answer = browser.post(url, {"typed": "lan"})
+    operation = Operation.objects.get()
+    assert (answer["Location"], operation.kind) == (f"/operations/{operation.pk}", "network.delete")
+
+
+def test_the_form_says_which_hosts_cannot(browser: Client) -> None:
+    assert "No host has virtual networks" in main_of(browser.get("/networks/new"))
+    reason = {"networks": {"supported": False, "reason": "It has none of its own."}}
+    HypervisorFactory(host=HostFactory(name="esx"), capabilities=reason)
+    chosen = HypervisorFactory(host=HostFactory(name="kvm")).host
+    HypervisorFactory(host=HostFactory(name=HOSTILE))
+    page = main_of(browser.get(f"/networks/new?host={chosen.pk}"))
+    assert re.search(rf'<option value="{chosen.pk}" selected> ?kvm', page)
+    assert "It has none of its own." in page
+    assert b"<script>alert" not in browser.get("/networks/new").content

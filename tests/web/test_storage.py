@@ -374,3 +374,70 @@ def test_networks_are_filtered_and_cost_the_same(api: Api, django_assert_num_que
     NetworkFactory.create_batch(20)
     with django_assert_num_queries(4):
         network_page(SYSTEM)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_network_lives_and_goes(place: Place, api: Api, workers: Callable[[], None]) -> None:
+    body = {
+        "host": place.hypervisor.host.name, "name": "lab", "address": "10.77.0.1/24", "dhcp_start": "10.77.0.10",
+        "dhcp_end": "10.77.0.99",
+    }  # fmt: skip
+    answer = api.post("/networks", body, Prefer="wait=10")
+    made = answer.json()
+    assert (answer.status_code, made["state"], made["target"]["type"]) == (200, "succeeded", "network")
+    path = f"/networks/{made['result']['network']}"
+    seen = api.get(path).json()
+    assert (seen["state"], seen["mode"], seen["addresses"], seen["autostart"]) == (
+        "active", "nat", ["10.77.0.1/24"], True,
+    )  # fmt: skip
+    changed = api.patch(path, {"autostart": False}, If_Match=api.get(path)["ETag"])
+    assert (changed.status_code, changed.json()["autostart"]) == (200, False)
+    assert api.patch(path, {"autostart": True}, If_Match='"0"').status_code == 412
+    for action, state in (("stop", "inactive"), ("start", "active")):
+        assert api.post(f"{path}/actions/{action}", Prefer="wait=10").json()["state"] == "succeeded"
+        assert api.get(path).json()["state"] == state
+    again = api.post(f"{path}/actions/start", Prefer="wait=10")
+    assert (again.status_code, again.json()["code"]) == (409, "wrong_state")
+    assert api.post(f"{path}/actions/explode").status_code == 404
+    assert api.delete(path, Prefer="wait=10").json()["state"] == "succeeded"
+    assert api.get(path).status_code == 404
+    workers()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"host": "nowhere"}, "/host"),
+        ({"name": "a/b"}, "/name"),
+        ({"name": "n" * 400}, "/name"),
+        ({"mode": "passthrough"}, "/mode"),
+        ({"address": "10.0.0.0/24"}, "/address"),
+        ({"address": None}, "/address"),
+        ({"dhcp_start": "10.0.0.2\n"}, "/dhcp_end"),
+        ({"bridge": "br0\u0000"}, "/bridge"),
+    ],
+)
+def test_a_wrong_network_is_422_and_says_where(api: Api, change: dict[str, Any], pointer: str) -> None:
+    host = HypervisorFactory().host
+    answer = api.post("/networks", {"host": str(host.pk), "name": "lab", "address": "10.0.0.1/24"} | change)
+    assert answer.status_code == 422
+    assert pointer in [one["pointer"] for one in answer.json()["errors"]]
+    assert not Operation.objects.exists()
+
+
+@pytest.mark.django_db
+def test_only_administrators_change_networks(api: Api, operator: User, viewer: User) -> None:
+    network = NetworkFactory(active=False)
+    path = f"/networks/{network.pk}"
+    for user in (operator, viewer):
+        mine = api.of(user)
+        for answer in (
+            mine.post("/networks", {"host": network.host.name, "name": "lab", "mode": "isolated"}),
+            mine.post(f"{path}/actions/start"),
+            mine.patch(path, {"autostart": False}),
+            mine.delete(path),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
+        assert {one["code"] for one in mine.get(path).json()["actions"].values()} == {"permission_denied"}
+    assert not Operation.objects.exists()
