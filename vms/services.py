@@ -29,7 +29,6 @@ from operations.choices import OPEN
 from operations.engine import NotCancellable
 from operations.models import Operation
 from operations.problems import Recorded
-from vms import binned
 from vms.actions import (
     AutostartVM,
     ReadDefinition,
@@ -38,24 +37,34 @@ from vms.actions import (
 )
 from vms.alternatives import with_alternatives
 from vms.choices import BinStorage
-from vms.create import CreateFromXml, CreateParams, CreateVM, DesignVM, Draft, DraftParams, FromXmlParams, NewGuest
+from vms.creation.actions import (
+    CreateFromXml,
+    CreateParams,
+    CreateVM,
+    DesignVM,
+    Draft,
+    DraftParams,
+    FromXmlParams,
+    NewGuest,
+)
+from vms.creation.placing import place_for_xml, plan_vm
+from vms.creation.reseed import ReseedParams, ReseedVM
+from vms.creation.spec import XmlSpec
 from vms.definitions.actions import RenameVM
 from vms.definitions.head import head
+from vms.deletion import binned
+from vms.deletion.actions import DeleteParams, DeleteVM, PurgeParams, PurgeVM, RestoreParams, RestoreVM, check_name
 from vms.describe import KEPT, describe
 from vms.models import PRESENT, VM
-from vms.placing import place_for_xml, plan_vm
 from vms.readings import GuestReading, reading_key
-from vms.removal import DeleteParams, DeleteVM, PurgeParams, PurgeVM, RestoreParams, RestoreVM, check_name
-from vms.reseed import ReseedParams, ReseedVM
-from vms.spec import XmlSpec
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Mapping, Sequence
 
     from accounts.actor import Actor
-    from vms.plan import Plan
-    from vms.spec import CloudInitIn, VMSpec
+    from vms.creation.plan import Plan
+    from vms.creation.spec import CloudInitIn, VMSpec
 
 log = logging.getLogger(__name__)
 

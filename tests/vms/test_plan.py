@@ -22,17 +22,17 @@ from images.models import Image
 from operations.models import Operation
 from tests.factories import ALL_SUPPORTED, HostFactory, HypervisorFactory, VMFactory
 from vms import services
+from vms.creation.placing import NoPlace, plan_vm
+from vms.creation.spec import NewVM, VMSpec, XmlSpec
 from vms.definitions.head import head, with_uuid
 from vms.models import VMDisk, VMNic
-from vms.placing import NoPlace, plan_vm
-from vms.spec import NewVM, VMSpec, XmlSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from accounts.models import User
     from tests.vms.conftest import Farm
-    from vms.plan import Plan
+    from vms.creation.plan import Plan
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SHAPE: TypeAdapter[Any] = TypeAdapter(NewVM)

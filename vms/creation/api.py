@@ -16,7 +16,7 @@ from operations.api import OperationOut
 from operations.models import Operation
 from vms import services
 from vms.api import router  # a path has all its methods in one router
-from vms.spec import DOCUMENT_MAX, CloudInitIn, NewVM, XmlSpec
+from vms.creation.spec import DOCUMENT_MAX, CloudInitIn, NewVM, XmlSpec
 
 __all__ = ["router"]  # whoever mounts it wants these too
 

@@ -19,9 +19,9 @@ from drivers.errors import AlreadyExists, Unreachable, Unsupported, WrongState
 from drivers.types import Feature
 from hosts.advisor import Candidate, Demand, Refusal, advise
 from hosts.places import places
-from vms.layout import Known, Layout
-from vms.plan import Placement, Plan, wrong
-from vms.spec import VMSpec
+from vms.creation.layout import Known, Layout
+from vms.creation.plan import Placement, Plan, wrong
+from vms.creation.spec import VMSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from accounts.actor import Actor
     from hosts.advisor import Place
     from images.models import Image
-    from vms.layout import UnderWay
-    from vms.spec import Placed, XmlSpec
+    from vms.creation.layout import UnderWay
+    from vms.creation.spec import Placed, XmlSpec
 
 PASSED_OVER_MAX: Final = 20
 _GUEST_SYSTEMS: Final[dict[str, Literal["windows", "bsd"]]] = {

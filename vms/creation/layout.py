@@ -19,9 +19,9 @@ from operations.models import Operation
 from storage.models import StoragePool, Volume
 from storage.reach import STATE_WORDS
 from storage.uses import uses_of
+from vms.creation.plan import PlannedDisk, PlannedFile, PlannedNic, wrong
+from vms.creation.spec import BootIn, DiskIn, InterfaceIn, VMSpec
 from vms.models import VM, VMNic
-from vms.plan import PlannedDisk, PlannedFile, PlannedNic, wrong
-from vms.spec import BootIn, DiskIn, InterfaceIn, VMSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

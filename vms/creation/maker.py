@@ -27,8 +27,8 @@ from images.models import Image
 from operations.actions import Cancelled
 from storage.reach import pool_of, volume_or_none
 from storage.volume_actions import read_volume
+from vms.creation.plan import PlannedFile
 from vms.inventory import vm_observe, vm_say
-from vms.plan import PlannedFile
 
 if TYPE_CHECKING:
     import uuid
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from hosts.models import Hypervisor
     from operations.actions import Context
     from storage.models import StoragePool
+    from vms.creation.plan import Plan, PlannedDisk
     from vms.models import VM
-    from vms.plan import Plan, PlannedDisk
 
 DEFINED: Final = "defined"
 """The step that is recorded before the guest is defined."""
@@ -284,7 +284,7 @@ class Maker:
 
 
 def parts_of(asked: dict[str, Any], *, name: str, macs: list[str], instance_id: str) -> cloudinit.Parts:
-    """What goes into a seed, of what was asked for (`vms.spec.CloudInitIn` as JSON)."""
+    """What goes into a seed, of what was asked for (`vms.creation.spec.CloudInitIn` as JSON)."""
     return cloudinit.Parts(
         instance_id=instance_id,
         hostname=asked.get("hostname") or name,

@@ -14,8 +14,8 @@ from storage.models import Volume
 from storage.reach import check_usable
 from storage.volume_actions import read_volume
 from vms.actions import CRASHED, SHUTOFF, GuestAction
-from vms.layout import SEED_ENDING
-from vms.maker import parts_of
+from vms.creation.layout import SEED_ENDING
+from vms.creation.maker import parts_of
 
 if TYPE_CHECKING:
     from operations.actions import Context
