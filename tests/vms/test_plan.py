@@ -320,7 +320,7 @@ def test_plan_then_so_many_queries_whatever_the_fleet(
 ) -> None:
     for _ in range(30):
         HypervisorFactory()
-    with django_assert_max_num_queries(13):
+    with django_assert_max_num_queries(14):
         plan(disks=[{"image": "debian.qcow2"}, {"size_bytes": GIB}], interfaces=[{"network": "default"}])
 
 
