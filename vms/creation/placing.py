@@ -50,7 +50,7 @@ class NoPlace(Conflict):
 
 # -- the door ----------------------------------------------------------------------------------------------------------
 def plan_vm(spec: VMSpec, *, by: Actor, vm_id: uuid.UUID) -> Plan:
-    """Settle `spec` for a guest that is to get the id `vm_id`. A dozen queries whatever the fleet, and no hypervisor is asked.
+    """Settle `spec` for a guest that is to get the id `vm_id`. The same few queries whatever the fleet, and no hypervisor is asked.
 
     Raises:
         BadInput: With a pointer to what cannot be. NoPlace: nowhere. Unreachable, Unsupported, WrongState, AlreadyExists: not at
