@@ -43,7 +43,7 @@ class Params(BaseModel):
         """JSON of what may be shown, and of what may not."""
         values = self.model_dump(mode="json")
         hidden = {key: values.pop(key) for key in self.secret}
-        return values, hidden
+        return values, {key: value for key, value in hidden.items() if value is not None}
 
 
 class NoParams(Params):

@@ -41,7 +41,7 @@ class RunContext:
 
     @contextmanager
     def session(self, endpoint: Endpoint, *, channel: Channel = "control") -> Iterator[Session]:
-        """A session from the process's pool; an answer that makes no sense ends the action as the hypervisor's fault."""
+        """From the process's pool; an answer that makes no sense ends the action as the hypervisor's fault."""
         with the_pool().session(endpoint, channel=channel) as session:
             yield cast("Session", Checked(session))
 

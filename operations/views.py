@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,7 @@ def _detail(request: HttpRequest, operation_id: uuid.UUID) -> dict[str, Any]:
         "children": _shown(children),
         "child_count": operation.children.count() if children else 0,
         "refused": [item for item in items if item.get("reason")][:ROWS_MAX],
-        "params": operation.shown_params,
+        "params": [_param(name, value) for name, value in operation.shown_params.items()],
     }
 
 
@@ -160,6 +161,12 @@ def _target_url(operation: Operation) -> str:
         "image": "/images/",
     }
     return f"{pages[kind]}{identity}" if identity and kind in pages else ""
+
+
+def _param(name: str, value: object) -> dict[str, object]:
+    """A parameter as text; what has parts is folded."""
+    parts = isinstance(value, dict | list) and bool(value)
+    return {"name": name, "folded": parts, "text": json.dumps(value, indent=1, ensure_ascii=False) if parts else value}
 
 
 def _made(operation: Operation) -> str:

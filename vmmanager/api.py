@@ -33,7 +33,7 @@ from storage.content_api import router as content_router
 from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
-from vms.create_api import router as vms_router
+from vms.creation.api import router as vms_router
 from vms.definitions.api import router as definitions_router
 from vms.services import ACTIONS
 from vms.snapshots.api import router as snapshots_router
@@ -178,6 +178,7 @@ FEATURES = (
     "vms.bulk",
     "vms.define",
     "vms.revisions",
+    "vms.cloud_init",
     "vms.create",
     "vms.create.dry_run",
     "vms.screenshot",

@@ -15,7 +15,7 @@ from drivers.types import Feature
 from operations import engine
 from operations.actions import Action, Params, Retry, action
 from storage.reach import slot_of
-from vms.maker import facts
+from vms.creation.maker import facts
 from vms.models import VM
 from vms.readings import GuestReading
 

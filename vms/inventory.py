@@ -32,9 +32,9 @@ from events import log as event_log
 from hosts.models import Hypervisor
 from operations.models import Operation
 from vms.addresses import flattened, reasons
-from vms.bin_facts import OUT_OF_BIN, heed_bin
 from vms.choices import ACTIVE, State
 from vms.definitions.drift import definitions_changed
+from vms.deletion.facts import OUT_OF_BIN, heed_bin
 from vms.models import VM, Snapshot, VMDisk, VMNic
 
 if TYPE_CHECKING:

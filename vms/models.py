@@ -65,7 +65,9 @@ class VM(BaseModel):
     owner = models.ForeignKey("accounts.User", on_delete=models.SET_NULL, null=True, blank=True, related_name="vms")
     protected = models.BooleanField(default=False, help_text="it cannot be deleted")
 
-    binned_at = models.DateTimeField(null=True, blank=True, help_text="since when it is in the bin (`vms.binned`)")
+    binned_at = models.DateTimeField(
+        null=True, blank=True, help_text="since when it is in the bin (`vms.deletion.binned`)"
+    )
     binned_by = models.CharField(max_length=150, blank=True)
     bin_until = models.DateTimeField(null=True, blank=True, help_text="then it goes for good")
     bin_storage = models.CharField(

@@ -29,7 +29,6 @@ from operations.choices import OPEN
 from operations.engine import NotCancellable
 from operations.models import Operation
 from operations.problems import Recorded
-from vms import binned
 from vms.actions import (
     AutostartVM,
     ReadDefinition,
@@ -38,23 +37,34 @@ from vms.actions import (
 )
 from vms.alternatives import with_alternatives
 from vms.choices import BinStorage
-from vms.create import CreateFromXml, CreateParams, CreateVM, DesignVM, Draft, DraftParams, FromXmlParams, NewGuest
+from vms.creation.actions import (
+    CreateFromXml,
+    CreateParams,
+    CreateVM,
+    DesignVM,
+    Draft,
+    DraftParams,
+    FromXmlParams,
+    NewGuest,
+)
+from vms.creation.placing import place_for_xml, plan_vm
+from vms.creation.reseed import ReseedParams, ReseedVM
+from vms.creation.spec import XmlSpec
 from vms.definitions.actions import RenameVM
 from vms.definitions.head import head
+from vms.deletion import binned
+from vms.deletion.actions import DeleteParams, DeleteVM, PurgeParams, PurgeVM, RestoreParams, RestoreVM, check_name
 from vms.describe import KEPT, describe
 from vms.models import PRESENT, VM
-from vms.placing import place_for_xml, plan_vm
 from vms.readings import GuestReading, reading_key
-from vms.removal import DeleteParams, DeleteVM, PurgeParams, PurgeVM, RestoreParams, RestoreVM, check_name
-from vms.spec import XmlSpec
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Mapping, Sequence
 
     from accounts.actor import Actor
-    from vms.plan import Plan
-    from vms.spec import CloudInitIn, VMSpec
+    from vms.creation.plan import Plan
+    from vms.creation.spec import CloudInitIn, VMSpec
 
 log = logging.getLogger(__name__)
 
@@ -318,14 +328,22 @@ def cloud_init_reports(user_data: str | None, network_config: str | None) -> dic
     return reports
 
 
-def check_cloud_init(asked: CloudInitIn | None) -> None:
+def vm_reseed(*, vm: VM, asked: CloudInitIn, by: Actor) -> Operation:
+    """Queue the writing of another seed. Raises BadInput, NoSeed, WrongState, Unsupported, Unreachable, PermissionRefused."""
+    policy.require(by, "vm.edit", vm)
+    check_cloud_init(asked, where="")
+    params = ReseedParams(cloud_init=asked.model_dump(mode="json", exclude_none=True))
+    return engine.submit(ReseedVM, target=vm, by=by, params=params)
+
+
+def check_cloud_init(asked: CloudInitIn | None, *, where: str = "/cloud_init") -> None:
     """Raises BadInput with a line for each thing that cloud-init would not understand."""
     if asked is None:
         return
     reports = cloud_init_reports(asked.user_data, asked.network_config)
     errors = [
         {
-            "pointer": f"/cloud_init/{name}",
+            "pointer": f"{where}/{name}",
             "detail": " ".join(
                 filter(None, (f"line {one.line}:" if one.line else "", one.path and f"{one.path}:", one.detail))
             ),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from vms import create_views, views
+from vms import views
+from vms.creation import views as creation_views
 from vms.snapshots import views as snapshot_views
 
 urlpatterns = [
     path("vms", views.vm_list, name="vms"),
-    path("vms/new", create_views.vm_new, name="vm-new"),
+    path("vms/new", creation_views.vm_new, name="vm-new"),
     path("vms/bin", views.vm_bin, name="vm-bin"),
     path("vms/rows", views.vm_rows_part, name="vm-rows"),
     path("vms/filter-keys.json", views.vm_filter_keys, name="vm-filter-keys"),

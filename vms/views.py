@@ -29,11 +29,11 @@ from operations.models import Operation
 from operations.views import title_of
 from vms import grammar, selectors
 from vms.addresses import SOURCES
-from vms.binned import bin_hours
 from vms.choices import ACTIVE, BinStorage, State
 from vms.consoles import console_types
 from vms.definitions import services as definitions
-from vms.leftovers import fates
+from vms.deletion.binned import bin_hours
+from vms.deletion.leftovers import fates
 from vms.models import VM
 from vms.rows import address_text, vm_buttons, vm_rows
 from vms.services import vm_actions, vm_get

@@ -10,7 +10,7 @@ import { t, tn } from "./i18n.js";
 import { say } from "./notify.js";
 
 /**
- * @typedef {{ host: string, container: boolean, pools: boolean, networks: boolean, cpus: number, memory: number }} Place
+ * @typedef {{ host: string, label: string, container: boolean, pools: boolean, networks: boolean, cpus: number, memory: number }} Place
  * @typedef {{ id: string, name: string, host: string, host_name: string, free?: number | null, words?: string }} Thing
  * @typedef {{ kind: string, size: number, cloud: boolean | null, name: string }} Image
  * @typedef {{ places: Record<string, Place>, pools: Thing[], networks: Thing[], images: Record<string, Image>, steps: number[], user: string }} Known
@@ -309,7 +309,7 @@ function summary(draft) {
   fill(
     /** @type {HTMLElement} */ ($("[data-plan]", form ?? document)),
     html`<dl class="facts pad">${facts.map(([label, text]) => html`<dt>${label}</dt><dd>${text}</dd>`)}</dl>
-      <div class="pad col"><p>${t("On")} <b>${placement.host_name}</b> <span class="t3">${placement.driver}</span></p>
+      <div class="pad col"><p>${t("On")} <b>${placement.host_name}</b> <span class="t3">${known.places[placement.hypervisor]?.label ?? placement.driver}</span></p>
       <ul class="why-list">${placement.reasons.map((/** @type {string} */ reason) => html`<li>${reason}</li>`)}</ul>
       ${better.length ? html`<details><summary>${tn("%(n)s place was passed over", "%(n)s places were passed over", better.length)}</summary><ul class="why-list">${better.map((/** @type {any} */ one) => html`<li><b>${one.host}</b> ${one.reason}</li>`)}</ul></details>` : ""}</div>`,
   );

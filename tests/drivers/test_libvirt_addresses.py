@@ -50,7 +50,7 @@ def failure(code: int, message: str) -> libvirt.libvirtError:
     [
         ("agent", libvirt.VIR_ERR_AGENT_UNRESPONSIVE, "Guest agent is not responding", "is qemu-guest-agent running"),
         ("agent", libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, "Unsupported IP address data source 1", "does not ask agents"),
-        ("lease", libvirt.VIR_ERR_NO_NETWORK, "Network not found: no network 'x'", "Network not found"),
+        ("lease", libvirt.VIR_ERR_NO_NETWORK, "Network not found: no network 'x'", "has no such network"),
         ("arp", libvirt.VIR_ERR_INTERNAL_ERROR, "internal error: wrong nlmsg len", "a newer libvirt can"),
         ("arp", libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, "Unsupported IP address data source 2", "neighbour table"),
     ],

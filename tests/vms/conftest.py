@@ -13,7 +13,7 @@ from operations import engine
 from storage.inventory import pools_observe
 from tests.web.conftest import Place, place, workers
 from vms import services
-from vms.spec import VMSpec
+from vms.creation.spec import VMSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable

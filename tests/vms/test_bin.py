@@ -21,9 +21,11 @@ from storage.inventory import pools_observe
 from storage.models import Volume
 from tests.factories import VMFactory
 from tests.web.conftest import Place, place, workers
-from vms import binned, removal, services
+from vms import services
+from vms.deletion import actions as removal
+from vms.deletion import binned
+from vms.deletion.leftovers import fates
 from vms.inventory import vm_observe, vms_observe
-from vms.leftovers import fates
 from vms.models import VM
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hours(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    monkeypatch.setattr("vms.binned.bin_hours", lambda: value)
+    monkeypatch.setattr("vms.deletion.binned.bin_hours", lambda: value)
 
 
 def there(place: Place, vm: VM) -> Any:

@@ -21,9 +21,9 @@ from operations.models import Operation, OperationLog
 from storage.models import Volume
 from tests.waiting import wait_until
 from vms import services
+from vms.creation.spec import XmlSpec
 from vms.inventory import vms_observe
 from vms.models import VM
-from vms.spec import XmlSpec
 
 if TYPE_CHECKING:
     from tests.vms.conftest import Farm
@@ -156,7 +156,7 @@ def test_kernel_straight_then_its_path_on_the_host(farm):
 
 
 def test_waited_for_an_address_then_it_is_in_result_and_row(farm, monkeypatch):
-    monkeypatch.setattr("vms.ready.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("vms.creation.ready.LOOK_SECONDS", 0.05)
     operation = farm.submit(wait_for="address")
     wait_until(lambda: "agent" in Operation.objects.get(pk=operation.pk).message, 10, "it says what is waited for")
     address = AddressInfo(address="192.168.122.7", prefix=24, mac="52:54:00:00:00:07", source="lease")
@@ -232,7 +232,7 @@ def test_cancelled_in_the_middle_then_undone(farm):
 
 
 def test_runs_but_is_not_ready_in_time_then_it_stays_and_the_error_says_why(farm, monkeypatch):
-    monkeypatch.setattr("vms.ready.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("vms.creation.ready.LOOK_SECONDS", 0.05)
     operation = farm.made(wait_for="address", wait_timeout_seconds=1)
     assert (operation.state, operation.error["code"]) == ("failed", "not_ready")
     assert "agent: The guest agent does not answer" in operation.error["detail"]
@@ -241,7 +241,7 @@ def test_runs_but_is_not_ready_in_time_then_it_stays_and_the_error_says_why(farm
 
 
 def test_stops_while_it_is_waited_for_then_said_at_once(farm, monkeypatch):
-    monkeypatch.setattr("vms.ready.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("vms.creation.ready.LOOK_SECONDS", 0.05)
     operation = farm.submit(wait_for="ssh")
     assert farm.world.wait_for_calls("addresses", 1)
     farm.world.crash("web-01")
@@ -323,7 +323,7 @@ def test_twenty_at_once_then_all_are_made_side_by_side(farm):
 
 
 def test_waiting_for_an_address_then_the_slot_is_another_ones(farm, monkeypatch):
-    monkeypatch.setattr("vms.ready.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("vms.creation.ready.LOOK_SECONDS", 0.05)
     type(farm.hypervisor).objects.filter(pk=farm.hypervisor.pk).update(slots=1)
     waits = [farm.submit(name=f"slow-{n}", wait_for="address", wait_timeout_seconds=30) for n in range(3)]
     wait_until(lambda: VM.objects.filter(state="running").count() == 3, 20, "all three run")
@@ -349,6 +349,10 @@ def test_definition_as_it_is_then_made_and_started_under_its_operations_id(farm)
     vm = VM.objects.get()
     assert (operation.state, vm.name, vm.state, vm.ref) == ("succeeded", "raw", "running", operation.target)
     assert operation.secret_params == {"xml": None}
+
+
+def test_nothing_secret_then_nothing_is_shown_as_hidden(farm):
+    assert "cloud_init" not in farm.made().shown_params
 
 
 def test_definition_of_a_guest_that_is_there_then_refused_and_that_one_is_untouched(farm):

@@ -19,18 +19,20 @@ from drivers.errors import AlreadyExists, Unreachable, Unsupported, WrongState
 from drivers.types import StorageState
 from hosts.models import Host, Hypervisor
 from images.models import Image
+from operations.models import Operation
 from tests.factories import ALL_SUPPORTED, HostFactory, HypervisorFactory, VMFactory
+from vms import services
+from vms.creation.placing import NoPlace, plan_vm
+from vms.creation.spec import NewVM, VMSpec, XmlSpec
 from vms.definitions.head import head, with_uuid
 from vms.models import VMDisk, VMNic
-from vms.placing import NoPlace, plan_vm
-from vms.spec import NewVM, VMSpec, XmlSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from accounts.models import User
     from tests.vms.conftest import Farm
-    from vms.plan import Plan
+    from vms.creation.plan import Plan
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SHAPE: TypeAdapter[Any] = TypeAdapter(NewVM)
@@ -241,6 +243,24 @@ def test_best_place_lacks_what_is_asked_for_then_the_next_and_why(farm: Farm) ->
     assert plan().placement.hypervisor == roomy.pk
 
 
+def test_many_at_once_then_spread_before_any_of_them_is_there(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operations.doorbell.ring", lambda *_, **__: None)
+    facts = {"memory_total_bytes": 64 * GIB, "memory_free_bytes": 60 * GIB}
+    Host.objects.update(**facts)
+    other = HypervisorFactory(host=HostFactory(**facts))
+    for number in range(10):
+        services.vm_create(spec=VMSpec(name=f"web-{number}", memory_bytes=4 * GIB), by=SYSTEM)
+    placed = [one.params["plan"]["placement"]["hypervisor"] for one in Operation.objects.filter(kind="vm.create")]
+    assert sorted(placed.count(str(one.pk)) for one in (farm.hypervisor, other)) == [5, 5]
+
+
+def test_name_of_one_that_is_being_made_then_taken(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operations.doorbell.ring", lambda *_, **__: None)
+    services.vm_create(spec=VMSpec(name="web-01"), by=SYSTEM)
+    with pytest.raises(AlreadyExists):
+        plan()
+
+
 def test_driver_then_only_places_of_that_kind(farm: Farm) -> None:
     HypervisorFactory(driver="qemu")
     assert plan(driver="fake").placement.driver == "fake"
@@ -300,7 +320,7 @@ def test_plan_then_so_many_queries_whatever_the_fleet(
 ) -> None:
     for _ in range(30):
         HypervisorFactory()
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(14):
         plan(disks=[{"image": "debian.qcow2"}, {"size_bytes": GIB}], interfaces=[{"network": "default"}])
 
 

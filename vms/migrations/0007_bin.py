@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='vm',
             name='binned_at',
-            field=models.DateTimeField(blank=True, help_text='since when it is in the bin (`vms.binned`)', null=True),
+            field=models.DateTimeField(blank=True, help_text='since when it is in the bin (`vms.deletion.binned`)', null=True),
         ),
         migrations.AddField(
             model_name='vm',

@@ -1,4 +1,4 @@
-"""What observations mean for a guest in the bin: used by `vms.inventory` alone, beside `vms.binned`."""
+"""What observations mean for a guest in the bin: used by `vms.inventory` alone, beside `vms.deletion.binned`."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.access import access
 from accounts.policy import may, visible
+from drivers import registry
 from drivers.types import Feature
 from hosts.advisor import Demand, advise
 from hosts.places import places
@@ -40,7 +41,8 @@ def vm_new(request: HttpRequest) -> HttpResponse:
     by: Actor = request.actor  # type: ignore[attr-defined]
     everywhere = places(by)
     advice = advise(Demand(create=True), everywhere)
-    able = [one.place for one in advice.candidates]
+    # Machines first: a container needs more to be said.
+    able = sorted((one.place for one in advice.candidates), key=lambda place: place.shares_kernel)
     hosts = {place.host_id for place in able}
     images = _images(by)
     context = {
@@ -62,7 +64,6 @@ def vm_new(request: HttpRequest) -> HttpResponse:
         "may_manage_hosts": may(by, "host.manage"),
         "may_manage_images": may(by, "image.manage"),
         "may_manage_pools": may(by, "pool.manage"),
-        "may_manage_networks": may(by, "network.manage"),
         "may_xml": may(by, "vm.xml"),
     }
     return render(request, "vms/new.html", context)
@@ -76,6 +77,7 @@ def _known(place: Place) -> dict[str, Any]:
     """What the script asks of a place: it hides what a place has no use for."""
     return {
         "host": place.host_id,
+        "label": str(registry.get(place.driver).label) if place.driver in registry.kinds() else place.driver,
         "container": place.shares_kernel,
         "pools": place.has(Feature.STORAGE_POOLS),
         "networks": place.has(Feature.NETWORKS),

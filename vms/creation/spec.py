@@ -1,4 +1,4 @@
-"""A VM spec as a caller writes it: its shape and the bounds of each value. What it means on which host, `vms.plan` finds out.
+"""A VM spec as a caller writes it: its shape and the bounds of each value. What it means on which host, `vms.creation.plan` finds out.
 
 Strict: what is not known is refused, and nothing is coerced. Names are narrow on purpose: what passes here means nothing to a
 file system, to XML or to a terminal. No value is ever a path of ours; the one path that there is (a container's root) lies on the

@@ -14,12 +14,14 @@ from drivers.types import Feature
 from images.choices import ImageKind, ImageState
 from images.models import Image
 from networks.models import Network
+from operations.choices import OPEN
+from operations.models import Operation
 from storage.models import StoragePool, Volume
 from storage.reach import STATE_WORDS
 from storage.uses import uses_of
+from vms.creation.plan import PlannedDisk, PlannedFile, PlannedNic, wrong
+from vms.creation.spec import BootIn, DiskIn, InterfaceIn, VMSpec
 from vms.models import VM, VMNic
-from vms.plan import PlannedDisk, PlannedFile, PlannedNic, wrong
-from vms.spec import BootIn, DiskIn, InterfaceIn, VMSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,9 +30,45 @@ if TYPE_CHECKING:
     from hosts.advisor import Place
 
 SECTOR: Final = 512
+MAKING: Final = "vm.create"
+"""The kind of operations whose parameters are a plan."""
+STARTED: Final = "started"
+"""The step that is recorded when the guest has been started: from then on it is not taken away again."""
+SEED_ENDING: Final = "-seed.iso"
+"""How the name of a volume ends that is a guest's seed."""
+UNDER_WAY_MAX: Final = 1000
 
 
 # -- what there is -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A guest that is being made, and so is in no listing yet."""
+
+    id: str
+    name: str
+    hypervisor: str
+    host: str
+    vcpus: int
+    memory_bytes: int
+
+
+def guests_under_way() -> list[UnderWay]:
+    """All of them, as far as anybody makes so many at once. One query."""
+    rows = Operation.objects.filter(kind=MAKING, state__in=OPEN).order_by("-id")
+    return [
+        UnderWay(
+            id=plan["id"],
+            name=plan["name"],
+            hypervisor=plan["placement"]["hypervisor"],
+            host=plan["placement"]["host"],
+            vcpus=plan["vcpus"],
+            memory_bytes=plan["memory_bytes"],
+        )
+        for plan, steps in rows.values_list("params__plan", "checkpoints")[:UNDER_WAY_MAX]
+        if plan and STARTED not in steps  # else it counts among those that run
+    ]
+
+
 class Known:
     """What the database says of the things that a spec names, read once for all places that come into question."""
 
@@ -42,7 +80,8 @@ class Known:
         self.spec = spec
         self.pools: dict[uuid.UUID, list[StoragePool]] = {}
         self.networks: dict[uuid.UUID, list[Network]] = {}
-        self.taken: dict[str, str] = {}
+        self.under_way = guests_under_way()
+        self.taken: dict[str, str] = {one.hypervisor: one.id for one in self.under_way if one.name == spec.name}
 
     def _images(self) -> dict[str, Image]:
         """Reference as it was written → image."""
@@ -213,7 +252,7 @@ class Layout:
         """Where cloud-init's files go: beside the first disk."""
         first = self.spec.disks[0] if self.spec.disks else None
         pool = self.pool(first, "/cloud_init")
-        return PlannedFile(pool=pool.name, pool_id=pool.pk, volume=f"{self.stem}-seed.iso")
+        return PlannedFile(pool=pool.name, pool_id=pool.pk, volume=f"{self.stem}{SEED_ENDING}")
 
     def boot(self, boot: BootIn) -> tuple[PlannedFile | None, PlannedFile | None]:
         """Kernel and initrd, which must be there."""

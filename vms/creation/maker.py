@@ -27,8 +27,8 @@ from images.models import Image
 from operations.actions import Cancelled
 from storage.reach import pool_of, volume_or_none
 from storage.volume_actions import read_volume
+from vms.creation.plan import PlannedFile
 from vms.inventory import vm_observe, vm_say
-from vms.plan import PlannedFile
 
 if TYPE_CHECKING:
     import uuid
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from hosts.models import Hypervisor
     from operations.actions import Context
     from storage.models import StoragePool
+    from vms.creation.plan import Plan, PlannedDisk
     from vms.models import VM
-    from vms.plan import Plan, PlannedDisk
 
 DEFINED: Final = "defined"
 """The step that is recorded before the guest is defined."""
@@ -101,7 +101,7 @@ class Maker:
     def check(self) -> None:
         """Whether the hypervisor would take it, before anything is made. Raises what `Session.design` raises."""
         self.design()
-        self.ctx.log(f"{self.hypervisor.host.name} ({self.hypervisor.driver}) takes it.")
+        self.ctx.log(f"{self.hypervisor.host.name} ({self.hypervisor.driver}) can make it.")
 
     def design(self) -> str:
         """The definition that it would get: volumes stand in it as if they were there."""
@@ -157,18 +157,8 @@ class Maker:
                 self.ctx.log(f"Made the seed {file.volume} in {pool.name}.")
 
     def _parts(self) -> cloudinit.Parts:
-        asked = self.cloud_init or {}
-        return cloudinit.Parts(
-            instance_id=f"i-{self.vm_id}",
-            hostname=asked.get("hostname") or self.plan.name,
-            macs=[nic.mac for nic in self.plan.interfaces],
-            user_data=asked.get("user_data") or "",
-            network_config=asked.get("network_config") or "",
-            ssh_keys=asked.get("ssh_keys") or (),
-            user=asked.get("user") or "",
-            password_hash=asked.get("password_hash") or "",
-            packages=asked.get("packages") or (),
-        )
+        macs = [nic.mac for nic in self.plan.interfaces]
+        return parts_of(self.cloud_init or {}, name=self.plan.name, macs=macs, instance_id=f"i-{self.vm_id}")
 
     @contextmanager
     def _new(self, pool: StoragePool, name: str) -> Iterator[Session | None]:
@@ -291,6 +281,21 @@ class Maker:
                 )
             },
         )  # fmt: skip
+
+
+def parts_of(asked: dict[str, Any], *, name: str, macs: list[str], instance_id: str) -> cloudinit.Parts:
+    """What goes into a seed, of what was asked for (`vms.creation.spec.CloudInitIn` as JSON)."""
+    return cloudinit.Parts(
+        instance_id=instance_id,
+        hostname=asked.get("hostname") or name,
+        macs=macs,
+        user_data=asked.get("user_data") or "",
+        network_config=asked.get("network_config") or "",
+        ssh_keys=asked.get("ssh_keys") or (),
+        user=asked.get("user") or "",
+        password_hash=asked.get("password_hash") or "",
+        packages=asked.get("packages") or (),
+    )
 
 
 def _write_down(session: Session, pool: StoragePool, name: str) -> None:

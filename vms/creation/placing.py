@@ -7,7 +7,9 @@ when the guest is made.
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final, Literal
 
 from accounts.policy import require
@@ -17,9 +19,9 @@ from drivers.errors import AlreadyExists, Unreachable, Unsupported, WrongState
 from drivers.types import Feature
 from hosts.advisor import Candidate, Demand, Refusal, advise
 from hosts.places import places
-from vms.layout import Known, Layout
-from vms.plan import Placement, Plan, wrong
-from vms.spec import VMSpec
+from vms.creation.layout import Known, Layout
+from vms.creation.plan import Placement, Plan, wrong
+from vms.creation.spec import VMSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from accounts.actor import Actor
     from hosts.advisor import Place
     from images.models import Image
-    from vms.spec import Placed, XmlSpec
+    from vms.creation.layout import UnderWay
+    from vms.creation.spec import Placed, XmlSpec
 
 PASSED_OVER_MAX: Final = 20
 _GUEST_SYSTEMS: Final[dict[str, Literal["windows", "bsd"]]] = {
@@ -47,7 +50,7 @@ class NoPlace(Conflict):
 
 # -- the door ----------------------------------------------------------------------------------------------------------
 def plan_vm(spec: VMSpec, *, by: Actor, vm_id: uuid.UUID) -> Plan:
-    """Settle `spec` for a guest that is to get the id `vm_id`. A dozen queries whatever the fleet, and no hypervisor is asked.
+    """Settle `spec` for a guest that is to get the id `vm_id`. The same few queries whatever the fleet, and no hypervisor is asked.
 
     Raises:
         BadInput: With a pointer to what cannot be. NoPlace: nowhere. Unreachable, Unsupported, WrongState, AlreadyExists: not at
@@ -126,6 +129,7 @@ def _named(spec: Placed, by: Actor) -> Candidate:
 def _plan_best(spec: VMSpec, known: Known, vm_id: uuid.UUID, by: Actor) -> Plan:
     """On the best that has everything. Where all lack something, what the best one lacks is what is told."""
     everywhere = [place for place in places(by) if spec.driver in (None, place.driver)]
+    everywhere = _with_what_is_under_way(everywhere, known.under_way)
     advice = advise(demand_of(spec, known.images.values()), everywhere)
     passed_over = [_passed_over(one.place, one.code, one.reason) for one in advice.refused]
     known.look_at(one.place for one in advice.candidates)
@@ -144,6 +148,26 @@ def _plan_best(spec: VMSpec, known: Known, vm_id: uuid.UUID, by: Actor) -> Plan:
     if 0 < largest < spec.memory_bytes:
         raise wrong("/memory_bytes", f"no host has so much: the largest has {format_bytes(largest)} in all")
     raise first or _no_place(spec.driver, advice.refused)
+
+
+def _with_what_is_under_way(everywhere: list[Place], guests: Iterable[UnderWay]) -> list[Place]:
+    """Places with less room: twenty that are asked for in one second are not all put on the one host that was best before."""
+    vcpus: defaultdict[str, int] = defaultdict(int)
+    memory: defaultdict[str, int] = defaultdict(int)
+    for guest in guests:
+        vcpus[guest.host] += guest.vcpus
+        memory[guest.host] += guest.memory_bytes
+    return [
+        dataclasses.replace(
+            place,
+            vcpus_promised=place.vcpus_promised + vcpus[place.host_id],
+            memory_promised_bytes=place.memory_promised_bytes + memory[place.host_id],
+            memory_free_bytes=None
+            if place.memory_free_bytes is None
+            else max(0, place.memory_free_bytes - memory[place.host_id]),
+        )
+        for place in everywhere
+    ]
 
 
 def _no_place(driver: str | None, refused: Sequence[Refusal]) -> NoPlace:

@@ -1,4 +1,4 @@
-"""Making a guest: one operation of named steps (`vms.maker`), then its start, and waiting until it is of use.
+"""Making a guest: one operation of named steps (`vms.creation.maker`), then its start, and waiting until it is of use.
 
 No lock but the hypervisor's slots: twenty are made side by side, and who only waits for his guest holds none. What a failed one has
 made is undone; a guest that has once started stays, though it may not be as ready as was asked for.
@@ -22,13 +22,14 @@ from drivers.types import Feature, GuestRef, GuestState
 from hosts.wishes import hypervisor_of
 from operations.actions import READING, Action, Params, Retry, action
 from vms.actions import READING_KEPT_SECONDS
+from vms.creation.layout import STARTED
+from vms.creation.maker import DEFINED, Maker, cancelled
+from vms.creation.plan import Plan  # noqa: TC001 - pydantic reads the annotations
+from vms.creation.ready import Wait
 from vms.definitions.head import head, with_uuid
 from vms.inventory import vm_gone, vm_observe
-from vms.maker import DEFINED, Maker, cancelled
 from vms.models import VM
-from vms.plan import Plan  # noqa: TC001 - pydantic reads the annotations
 from vms.readings import reading_key
-from vms.ready import Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from operations.actions import Context
     from vms.addresses import Address
 
-STARTED: Final = "started"
-"""The step that is recorded when the guest has been started: from then on it is not taken away again."""
 _UP: Final = frozenset({GuestState.RUNNING, GuestState.PAUSED, GuestState.SHUTTING_DOWN, GuestState.PMSUSPENDED})
 
 

@@ -1,4 +1,4 @@
-"""The bin: guests that were deleted and can be had back for a while. The row says which they are; what is done there is `vms.removal`.
+"""The bin: guests that were deleted and can be had back for a while. The row says which they are; what is done there is `actions`.
 
 A guest in the bin is off, keeps its definition on its hypervisor (where that can rename, under `bin_name`, so that its own name is
 free), does not start with its host, and is on no list but the bin's. Somebody who starts it there takes it out (`vms.inventory`).
@@ -20,8 +20,8 @@ from events import log as event_log
 from hosts.choices import LinkState
 from operations.choices import OPEN
 from operations.models import Operation
-from vms.bin_facts import OUT_OF_BIN
 from vms.choices import AWAKE
+from vms.deletion.facts import OUT_OF_BIN
 from vms.models import VM
 
 if TYPE_CHECKING:

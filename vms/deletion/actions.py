@@ -1,6 +1,6 @@
 """Deleting guests: into the bin, out of it again, and for good. What is deleted by mistake is had back; what is not, goes by itself.
 
-Each step can be the last one before a crash. Whatever is changed at a hypervisor was written down before (`vms.binned.intend`), the
+Each step can be the last one before a crash. Whatever is changed at a hypervisor was written down before (`binned.intend`), the
 row becomes a guest of the bin only when all is done there, and what fails on the way is taken back (`undo`).
 """
 
@@ -16,8 +16,8 @@ from core.rest import moment
 from drivers.errors import AlreadyExists, InvalidDefinition, NotFound, Unsupported, WrongState
 from drivers.types import Feature, GuestState
 from operations.actions import Params, action
-from vms import binned, leftovers
 from vms.actions import ALIVE, CRASHED, SHUTOFF, GuestAction, state_words
+from vms.deletion import binned, leftovers
 from vms.inventory import vm_gone
 from vms.models import VM
 
