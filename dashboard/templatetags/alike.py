@@ -44,28 +44,28 @@ class OwnNode(template.Node):
         # is an error.
         path, *_ = text.split("|")
         plain = _PLAIN.fullmatch(path) and not any(args or _minds(function) for function, args in value.filters)
-        self._path = path.split(".") if plain else None
+        self.root, *self._path = path.split(".") if plain else [""]
         self._filters = [function for function, _ in value.filters]
 
     def render(self, context: Context) -> str:
         """The value, or a gap for it."""
         gaps: list[OwnNode] | None = context.get(_GAPS)
         if gaps is None:
-            return self.fill(context)
+            return self.fill(context, context[self.root] if self.root else None)
         gaps.append(self)
         return _GAP
 
-    def fill(self, context: Context) -> str:
-        """The value."""
+    def fill(self, context: Context, root: Any) -> str:
+        """The value; `root` is what `self.root` is called in the context, where it is called anything."""
         value: Any
-        if self._path is None:
-            value = self._value.resolve(context)
-        else:
-            value = context[self._path[0]]
-            for name in self._path[1:]:
+        if self.root:
+            value = root
+            for name in self._path:
                 value = value[name] if type(value) is dict else getattr(value, name)
             for function in self._filters:
                 value = function(value)
+        else:
+            value = self._value.resolve(context)
         if type(value) is str:  # what conditional_escape comes to, past its questions
             return escape(value) if _SPECIAL.search(value) else value
         return "" if value is None else conditional_escape(value)
@@ -84,13 +84,16 @@ class _Kind:
         self._parts = [piece for part in _INDENTATION.sub("\n", html).split(_GAP) for piece in (part, "")][:-1]
         if len(self._parts) != 2 * len(gaps) + 1:
             raise template.TemplateSyntaxError("A value of {% own %} was used by another tag instead of shown.")
-        self._values = {node.text: node.fill for node in gaps}
-        self._order = [node.text for node in gaps]
+        self._nodes = list({node.text: node for node in gaps}.values())
+        places = {node.text: place for place, node in enumerate(self._nodes)}
+        self._order = [places[node.text] for node in gaps]
+        self._roots = {node.root for node in self._nodes if node.root}
 
     def fill(self, context: Context) -> str:
-        values = {text: fill(context) for text, fill in self._values.items()}
+        roots = {name: context[name] for name in self._roots}
+        values = [node.fill(context, roots.get(node.root)) for node in self._nodes]
         parts = self._parts.copy()
-        parts[1::2] = [values[text] for text in self._order]
+        parts[1::2] = [values[place] for place in self._order]
         return "".join(parts)
 
 
