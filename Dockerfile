@@ -2,7 +2,7 @@
 FROM debian:12-slim AS base
 ENV DEBIAN_FRONTEND=noninteractive LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 libvirt0 openssh-client netcat-openbsd ca-certificates \
+    && apt-get install --yes --no-install-recommends python3 libvirt0 openssh-client netcat-openbsd ca-certificates qemu-utils \
     && rm -rf /var/lib/apt/lists/*
 
 # libvirt-python comes as source: compiler and headers stay in this stage.
@@ -14,7 +14,8 @@ RUN python3 -m venv /opt/venv && /opt/venv/bin/pip install --no-cache-dir --requ
 
 FROM base
 RUN useradd --system --uid 10001 --home-dir /var/lib/vmmanager --create-home --shell /usr/sbin/nologin vmmanager \
-    && install -d -o vmmanager -g vmmanager -m 0700 /var/lib/vmmanager /var/lib/vmmanager-key
+    && install -d -o vmmanager -g vmmanager -m 0700 /var/lib/vmmanager /var/lib/vmmanager-key \
+       /var/lib/vmmanager/uploads /var/lib/vmmanager/downloads /var/lib/vmmanager/staging
 COPY --from=build /opt/venv /opt/venv
 COPY . /app
 RUN /opt/venv/bin/python -m compileall -q /app /opt/venv/lib

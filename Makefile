@@ -15,7 +15,7 @@ types: ## the type checks alone
 bench: ## measure against raw libvirt
 	@scripts/setup test && exec .venv/bin/python -m bench
 docs: ## write the generated pages again
-	@scripts/setup test && exec .venv/bin/python scripts/docs.py
+	@scripts/setup test && .venv/bin/python scripts/docs.py && exec .venv/bin/python manage.py openapi
 lock: ## resolve pyproject.toml anew into requirements.lock and requirements-dev.lock
 	@scripts/setup test && exec scripts/lock
 frontend: ## bundle the third-party browser parts into static/dist

@@ -28,6 +28,7 @@ VERBS: Final[dict[str, Scope]] = {
     "vm.snapshot": Scope.WRITE,
     "volume.manage": Scope.WRITE,
     "image.manage": Scope.WRITE,
+    "upload.manage": Scope.WRITE,  # one's own
     "operation.cancel": Scope.WRITE,
     "vm.xml": Scope.ADMIN,
     "host.manage": Scope.ADMIN,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import libvirt
 
-from bench import drivers, events, fanout, idle, inventory, pages, start, startup
+from bench import drivers, events, fanout, idle, inventory, pages, start, startup, transfers
 from bench.report import Row, load, machine, markdown_table, plain_table
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ BENCHES: dict[str, Callable[[bool], Iterator[Row]]] = {
     "pages": pages.run,
     "idle": idle.run,
     "drivers": drivers.run,
+    "transfers": transfers.run,
 }
 
 
@@ -43,7 +44,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer runs and guests: a look, not a result")
     parser.add_argument("--check", action="store_true", help="exit status 1 when an aim is missed")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} beside the benches")
+    parser.add_argument("--mib", type=int, default=256, help="transfers: how large the volume is (default: 256)")
     options = parser.parse_args()
+    transfers.size_bytes = options.mib << 20
     unknown = [name for name in options.names if name not in BENCHES]
     if unknown:
         parser.error(f"no bench {unknown[0]!r}; there are {', '.join(BENCHES)}")

@@ -7,7 +7,7 @@ whether trying again can help (`retryable`) and whether it is part of ordinary l
 from __future__ import annotations
 
 import inspect
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class VmmError(Exception):
@@ -39,14 +39,14 @@ class BadInput(VmmError):
 
     Args:
         detail: The sentence for a person.
-        errors: One `{"pointer": "/field", "detail": "…"}` for each bad value.
+        errors: One `{"pointer": "/field", "detail": "…"}` for each bad value; of a text with its `line`.
     """
 
     code = "invalid_input"
     status = 422
     expected = True
 
-    def __init__(self, detail: str = "", *, errors: list[dict[str, str]] | None = None, **context: object) -> None:
+    def __init__(self, detail: str = "", *, errors: list[dict[str, Any]] | None = None, **context: object) -> None:
         super().__init__(detail, **context)
         self.errors = errors or []
 

@@ -36,7 +36,7 @@ class Problem(TypedDict, total=False):
     reason: str
     alternatives: list[dict[str, Any]]
     context: dict[str, Any]
-    errors: list[dict[str, str]]
+    errors: list[dict[str, Any]]
     expected: bool
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from django.http import HttpResponse, HttpResponseNotModified
@@ -31,6 +32,8 @@ F = TypeVar("F", bound="Callable[..., Any]")
 JSON = "application/json"
 BODY_MAX = 2 * 1024 * 1024
 """Bytes of a request body, uploads aside."""
+OFFSET_STREAM = "application/offset+octet-stream"
+_STREAMED_PATH = re.compile(r"/api/v1/uploads/[^/]+")
 
 
 # -- schemas -----------------------------------------------------------------------------------------------------------
@@ -44,6 +47,14 @@ class Output(BaseModel):
     """The shape of an answer."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class AllowedNow(Output):
+    """Whether the caller may do it now, and if not, why."""
+
+    allowed: bool
+    reason: str
+    code: str | None = None
 
 
 class Listing(BaseModel):
@@ -60,6 +71,7 @@ class FieldError(Output):
 
     pointer: str = Field(examples=["/memory_bytes"])
     detail: str
+    line: int | None = Field(None, description="Of a text, counted from 1.")
 
 
 class Alternative(Output):
@@ -113,6 +125,31 @@ def problems(*statuses: int) -> Callable[[F], F]:
         return function
 
     return mark
+
+
+def takes(*media_types: str) -> Callable[[F], F]:
+    """Name what an operation reads the body as, which is not JSON: it reads `request.body` itself."""
+
+    def mark(function: F) -> F:
+        function.body_media_types = media_types  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def streamed(media_type: str) -> Callable[[F], F]:
+    """An operation that reads its body itself, as raw bytes of this type. Its address must be one of `takes_stream`."""
+
+    def mark(function: F) -> F:
+        function.streamed_media_type = media_type  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def takes_stream(method: str | None, path: str) -> bool:
+    """Whether the body of a request to `path` is handed over as it arrives: what stands before the views must know."""
+    return method == "PATCH" and _STREAMED_PATH.fullmatch(path) is not None
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from dashboard.matrix import everything
 from drivers.types import Feature, Technique, VirtualizationType
 from hosts.choices import TechniqueChoice, VirtualizationTypeChoice
 from vms.choices import State
-from vms.models import VM
+from vms.models import PRESENT, VM
 
 if TYPE_CHECKING:
     import uuid
@@ -129,7 +129,7 @@ def architecture(by: Actor) -> Architecture:
     by_id = {one.hypervisor.pk: one for one in placed}
     kernels: dict[uuid.UUID, Kernel] = {}
     own_kernel = 0
-    present = visible(by, VM.objects.filter(gone_at=None)).order_by()
+    present = visible(by, VM.objects.filter(PRESENT)).order_by()
     counted = present.values_list("hypervisor", "virtualization_type").annotate(
         guests=Count("pk"), running=Count("pk", filter=Q(state=State.RUNNING))
     )

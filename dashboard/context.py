@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count
+from django.db.models import Count, Value
 from django.utils.functional import SimpleLazyObject
 
 from accounts.answers import wants_page
 from events import log
 from hosts.choices import LinkState
 from hosts.models import Host, Hypervisor
+from images.models import Image
+from networks.models import Network
 from operations.actions import READING
 from operations.choices import OPEN
 from operations.models import Operation
+from storage.models import StoragePool
 from vms.grammar import needs_a_look
-from vms.models import VM
+from vms.models import PRESENT, VM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +39,9 @@ class Nav:
     stale: int
     attention: int
     hosts: int
+    pools: int
+    networks: int
+    images: int
     operations: int
     seq: int
     views: tuple[Any, ...] = ()
@@ -74,13 +80,36 @@ def count(request: HttpRequest) -> Nav:
     """Four queries, a fifth where the page did not pass `SeqMiddleware`. Guests are counted out of one index, `vm_fleet`."""
     seq = getattr(request, "events_seq", None)
     away = set(Hypervisor.objects.exclude(state=LinkState.ONLINE).values_list("pk", flat=True))
-    present = VM.objects.filter(gone_at=None).order_by().values_list("hypervisor")
+    present = VM.objects.filter(PRESENT).order_by().values_list("hypervisor")
     guests = list(present.annotate(number=Count("*"), attention=Count("state", filter=needs_a_look())))
+    counts = _counts()
     return Nav(
         guests=sum(number for _, number, _ in guests),
         stale=sum(number for hypervisor, number, _ in guests if hypervisor in away),
         attention=sum(attention for *_, attention in guests),
-        hosts=Host.objects.count(),
+        hosts=counts["hosts"],
+        pools=counts["pools"],
+        networks=counts["networks"],
+        images=counts["images"],
         operations=Operation.objects.filter(state__in=OPEN, parent=None).exclude(target__startswith=READING).count(),
         seq=log.last_seq() if seq is None else seq,
     )
+
+
+def _counts() -> dict[str, int]:
+    """Hosts, pools, networks and images, by one query for all of them: each page asks."""
+    things = {
+        "hosts": Host.objects.all(),
+        "pools": StoragePool.objects.filter(gone_at=None),
+        "networks": Network.objects.filter(gone_at=None),
+        "images": Image.objects.all(),
+    }
+    first, *rest = (
+        rows.order_by()
+        .annotate(what=Value(what))
+        .values("what")
+        .annotate(number=Count("*"))
+        .values_list("what", "number")
+        for what, rows in things.items()
+    )
+    return dict.fromkeys(things, 0) | dict(first.union(*rest, all=True))

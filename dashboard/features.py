@@ -34,6 +34,7 @@ GROUPS: Final[tuple[tuple[_StrPromise, dict[Feature, _StrPromise]], ...]] = (
         _l("Life"),
         {
             Feature.DEFINE: _l("Make a guest"),
+            Feature.RENAME: _l("Rename a guest"),
             Feature.UNDEFINE: _l("Delete a guest"),
             Feature.XML: _l("Show its definition"),
         },
@@ -68,6 +69,7 @@ GROUPS: Final[tuple[tuple[_StrPromise, dict[Feature, _StrPromise]], ...]] = (
             Feature.NETWORKS: _l("Networks"),
             Feature.SNAPSHOTS_DISK: _l("Snapshots of disks"),
             Feature.SNAPSHOTS_MEMORY: _l("Snapshots with memory"),
+            Feature.SNAPSHOTS_LIVE: _l("Snapshots of disks while it runs"),
         },
     ),
     (_l("Migration"), {Feature.MIGRATION_LIVE: _l("Move while it runs")}),

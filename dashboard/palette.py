@@ -1,4 +1,4 @@
-"""What the command palette finds: guests and hosts with what may be done to them. Bounded, and five queries for any fleet."""
+"""What the command palette finds: guests with what may be done to them, hosts, pools, networks, images. Bounded: eight queries."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from django.db.models.functions import Lower
 from accounts.policy import visible
 from core.errors import BadInput
 from hosts.models import Host, Hypervisor
+from images.models import Image
+from networks.models import Network
+from storage.models import StoragePool
 from vms.consoles import console_action
 from vms.models import VM, VMNic
 from vms.offers import Offers
@@ -21,11 +24,13 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from accounts.actor import Actor
+    from hosts.resources import R, Resource
 
 LOCAL_MAX: Final = 300
 """So many guests are sent whole, and matched letter by letter in the browser; of more, those that a search finds."""
 FOUND_MAX: Final = 40
 HOSTS_MAX: Final = 200
+RESOURCES_MAX: Final = 200
 
 
 def palette(by: Actor, q: str = "") -> dict[str, Any]:
@@ -40,9 +45,20 @@ def palette(by: Actor, q: str = "") -> dict[str, Any]:
     hosts = visible(by, Host.objects.all()).order_by(Lower("name"))
     if q and not complete:
         hosts = hosts.filter(Q(name__icontains=q) | Q(hostname__icontains=q))
+    named = Q(name__icontains=q) if q and not complete else Q()
+    pools = _resources(visible(by, StoragePool.objects.filter(named, gone_at=None)))
+    networks = _resources(visible(by, Network.objects.filter(named, gone_at=None)))
+    images = visible(by, Image.objects.filter(named)).order_by(Lower("name"), "pk")[:RESOURCES_MAX]
     offers = Offers(lambda vm: _offered(vm, by))
     return {
-        "items": [_guest(vm, offers) for vm in guests] + [_host(host) for host in hosts[:HOSTS_MAX]],
+        "items": [_guest(vm, offers) for vm in guests]
+        + [_host(host) for host in hosts[:HOSTS_MAX]]
+        + [_resource("pool", pool, pool.state, f"/storage/{pool.pk}", pool.target) for pool in pools]
+        + [
+            _resource("network", one, "active" if one.active else "inactive", f"/networks/{one.pk}", one.bridge)
+            for one in networks
+        ]
+        + [_image(image) for image in images],
         "complete": complete,
     }
 
@@ -58,7 +74,7 @@ def _guests(rows: QuerySet[VM], limit: int) -> list[VM]:
 
 def _found(by: Actor, q: str) -> list[VM]:
     words = q.split()
-    verbs = [label.lower().split() for label in labels().values()] + [["console"]]
+    verbs = [label.lower().split() for label in labels().values()] + [["console"], ["snapshot"], ["take", "snapshot"]]
     for length in (2, 1):
         begun = [word.lower() for word in words[:length]]
         if len(words) > length and any(
@@ -105,4 +121,32 @@ def _host(host: Host) -> dict[str, Any]:
         "sub": host.hostname,
         "url": f"/hosts/{host.pk}",
         "also": " ".join(text for text in (host.host_uuid, str(host.pk), *host.tags) if text),
+    }
+
+
+def _resources(rows: QuerySet[R]) -> QuerySet[R]:
+    return rows.select_related("host").order_by(Lower("name"), "pk")[:RESOURCES_MAX]
+
+
+def _resource(kind: str, row: Resource, state: str, url: str, also: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "id": str(row.pk),
+        "name": row.name,
+        "state": state,
+        "sub": row.host.name,
+        "url": url,
+        "also": " ".join(text for text in (row.uuid, str(row.pk), also) if text),
+    }
+
+
+def _image(image: Image) -> dict[str, Any]:
+    return {
+        "kind": "image",
+        "id": str(image.pk),
+        "name": image.name,
+        "state": "",
+        "sub": image.get_kind_display(),
+        "url": f"/images/{image.pk}",
+        "also": " ".join(text for text in (image.title, image.os_id, str(image.pk), *image.tags) if text),
     }

@@ -23,8 +23,10 @@ ADVICE: dict[str, _StrPromise] = {
     "already_exists": _("Use the one that is there (its id stands in the answer), or choose another name."),
     "agent_unresponsive": _("Install or start qemu-guest-agent in the guest, or use an action that does not need it."),
     "auth_failed": _("Check user name, password, key or certificate. The host doctor shows which step fails."),
+    "being_written": _("End the other request, ask for `received_bytes`, and go on there."),
     "busy": _("Another job holds the guest. The operation is tried again by itself; else wait for the job to end."),
     "console_busy": _("Ask for control (take_over), or wait until the other one leaves."),
+    "digest_mismatch": _("Compare the checksum with its publisher's, and send or fetch the file again."),
     "host_denied": _(
         "The account may read but not change. Put it into the group libvirt there, or choose another account."
     ),
@@ -32,6 +34,13 @@ ADVICE: dict[str, _StrPromise] = {
     "idempotency_conflict": _(
         "Use a new Idempotency-Key for a new request; the same key stands for the same request only."
     ),
+    "download_gone": _("Ask again: it is read out anew."),
+    "fetch_failed": _(
+        "Look at the URL with a browser or curl. What broke off goes on when the image is imported again."
+    ),
+    "image_not_ready": _("Wait for its import, or look at the image: it says why that failed."),
+    "image_refused": _("The reason says what the file is and what would make it usable."),
+    "in_use": _("`used_by` in `context` names who. Take it away from there, or stop the guest, and ask again."),
     "internal_error": _("The fault is on our side. The request id finds the traceback in the server's log."),
     "interrupted": _(
         "The worker was stopped after it had sent a command that must not be sent twice. Look at the guest, then decide."
@@ -42,13 +51,22 @@ ADVICE: dict[str, _StrPromise] = {
     "not_cancellable": _("It has ended, or its command was sent and cannot be called back."),
     "operation_in_progress": _("Wait for the operation that is named, or leave `on_conflict` out to queue behind it."),
     "permission_denied": _("Ask an administrator for a wider role, or use a token with a wider scope."),
+    "staging_full": _(
+        "Files on their way lie in VMM_DATA_DIR of the server: wait until others are done, or make room there."
+    ),
+    "range_not_satisfiable": _("Ask from an earlier byte on, or without Range for the whole."),
     "stale": _("Read the object again, repeat your change on it, and send its new ETag."),
     "timeout": _("The host may still finish it. Look at the guest's state, then decide whether to ask again."),
+    "tool_missing": _("Install what is named on the server, or use the image of ours, which has it."),
     "too_large": _("Send less than 2 MiB."),
     "too_many_requests": _("Wait as long as `Retry-After` says."),
     "unsupported": _(
         "The reason says why this hypervisor cannot; `alternatives` say what else does the job, and where it can be done."
     ),
+    "upload_in_use": _("Wait for the end of the operation that is named, or cancel it."),
+    "upload_incomplete": _("Ask the upload for `received_bytes`, and send the rest from there on."),
+    "upload_interrupted": _("Ask the upload for `received_bytes`, and go on there."),
+    "wrong_offset": _("Go on at `received_bytes`, which stands in the answer."),
     "wrong_state": _("The reason names the state. Bring the guest into another one first."),
 }
 

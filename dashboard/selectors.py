@@ -11,14 +11,17 @@ from django.db.models import Count, F, Q, Sum
 from django.utils import timezone
 
 from accounts.policy import visible
+from core.units import format_bytes
 from hosts.choices import LinkState, TechniqueChoice, VirtualizationTypeChoice
 from hosts.models import Host, Hypervisor
 from metrics.models import Latest
 from operations.choices import State as OperationState
 from operations.selectors import operation_list
+from storage.choices import FULL_RATIO
+from storage.selectors import filling
 from vms.choices import ACTIVE, Kind, State
 from vms.grammar import needs_a_look
-from vms.models import VM
+from vms.models import PRESENT, VM
 
 if TYPE_CHECKING:
     import uuid
@@ -102,7 +105,7 @@ def fleet(by: Actor) -> list[FleetType]:
     """The fleet map by virtualization type, as four columns. Three queries."""
     rows = visible(by, Hypervisor.objects.select_related("host").defer("credentials", "capabilities"))
     ones = {row.pk: FleetHypervisor(hypervisor=row) for row in rows.order_by("host__name", "driver")}
-    present = visible(by, VM.objects.filter(gone_at=None))
+    present = visible(by, VM.objects.filter(PRESENT))
     for pk, state, number in present.order_by().values_list("hypervisor", "state").annotate(number=Count("*")):
         if pk in ones:
             ones[pk].counts[state] = number
@@ -132,7 +135,7 @@ class Attention:
 
 
 def attention(by: Actor) -> list[Attention]:
-    """What needs a person, worst first. Four queries."""
+    """What needs a person, worst first. Nine queries."""
     found: list[Attention] = []
     for row in visible(by, Hypervisor.objects.select_related("host").defer("credentials", "capabilities")).filter(
         state__in=(LinkState.OFFLINE, LinkState.ERROR)
@@ -148,7 +151,7 @@ def attention(by: Actor) -> list[Attention]:
                 text=detail,
             )
         )
-    guests = visible(by, VM.objects.filter(gone_at=None)).filter(needs_a_look())
+    guests = visible(by, VM.objects.filter(PRESENT)).filter(needs_a_look())
     found += [
         Attention(
             what="crashed" if guest.state == State.CRASHED else "paused",
@@ -181,6 +184,17 @@ def attention(by: Actor) -> list[Attention]:
             and load.memory_used / load.host.memory_total_bytes > MEMORY_HIGH
         ):
             found.append(Attention(what="memory", css="warn", name=load.host.name, href=f"/hosts/{load.host.pk}"))
+    found += [
+        Attention(
+            what="storage",
+            css="warn",
+            name=f"{pool.name} ({pool.hypervisor.host.name})",
+            href=f"/storage/{pool.pk}",
+            text=format_bytes(pool.available_bytes),
+        )
+        for pool in filling(by, limit=ATTENTION_MAX)
+        if (pool.used_ratio or 0.0) >= FULL_RATIO
+    ]
     return found
 
 
@@ -211,9 +225,7 @@ def capacity(by: Actor, *, limit: int = CAPACITY_MAX, host: uuid.UUID | None = N
     known = {row.pk: row for row in hosts.filter(cpu_count__gt=0)}
     promised = {
         pk: (vcpus, memory)
-        for pk, vcpus, memory in VM.objects.filter(
-            gone_at=None, state__in=ACTIVE, hypervisor__host__in=list(known)[:1000]
-        )
+        for pk, vcpus, memory in VM.objects.filter(PRESENT, state__in=ACTIVE, hypervisor__host__in=list(known)[:1000])
         .order_by()
         .values_list("hypervisor__host")
         .annotate(cpus=Sum("vcpus", filter=_LIMITED_CPU), memory=Sum("memory_bytes", filter=_LIMITED_MEMORY))
@@ -241,7 +253,7 @@ def capacity(by: Actor, *, limit: int = CAPACITY_MAX, host: uuid.UUID | None = N
 
 def totals(by: Actor) -> dict[str, int]:
     """Numbers under the heading. Two queries."""
-    guests = visible(by, VM.objects.filter(gone_at=None)).aggregate(
+    guests = visible(by, VM.objects.filter(PRESENT)).aggregate(
         guests=Count("pk"), running=Count("pk", filter=Q(state=State.RUNNING))
     )
     machines = visible(by, Host.objects.all()).aggregate(

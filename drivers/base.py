@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from drivers.types import (
         AddressInfo,
         Endpoint,
+        Finding,
         GuestEvent,
         GuestInfo,
         GuestRef,
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
         HostStats,
         LeaseInfo,
         NetworkInfo,
+        NetworkSpec,
         PoolInfo,
         PoolSpec,
+        SnapshotInfo,
+        SnapshotSpec,
         VirtualizationType,
         VolumeInfo,
         VolumeSpec,
@@ -99,7 +103,38 @@ class Session(ABC):
         raise self.unsupported(Feature.XML)
 
     def define(self, xml: str) -> GuestInfo:
-        """Make or change a persistent guest from XML. Raises InvalidDefinition, AlreadyExists."""
+        """Make or change a persistent guest from XML; passwords that it does not mention stay. Raises InvalidDefinition, AlreadyExists."""
+        raise self.unsupported(Feature.DEFINE)
+
+    def check_definition(self, xml: str, *, ref: GuestRef | None = None) -> Sequence[Finding]:
+        """What speaks against defining `xml`, found without defining it, in the order of its lines. `define` has the last word.
+
+        Args:
+            xml: Whatever somebody wrote.
+            ref: The guest that it is to be the definition of from now on: its name and uuid must stay. None: for a new guest.
+        """
+        del xml, ref
+        support = self.capabilities().get(Feature.DEFINE)
+        if support is None or not support.supported:
+            raise self.unsupported(Feature.DEFINE)
+        return ()
+
+    def holds_change(self, ref: GuestRef, *, before: str, wished: str) -> bool:
+        """Whether the guest's definition has in it what makes `wished` differ from `before`, as this hypervisor writes things.
+
+        For who sent a definition and never heard what became of it. Raises NotFound, Unsupported.
+        """
+        return before != wished and self.definition(ref) == wished
+
+    def rename(self, ref: GuestRef, name: str) -> None:
+        """Give a stopped guest another name; its uuid stays. Raises WrongState, AlreadyExists, InvalidDefinition."""
+        raise self.unsupported(Feature.RENAME)
+
+    def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
+        """Write down what is ours to say of a guest, and nothing else, in its definition: so it outlives our database.
+
+        `facts` replace those that were there. Raises NotFound; Unsupported where a hypervisor keeps none or cannot change them.
+        """
         raise self.unsupported(Feature.DEFINE)
 
     # -- power: each is done when it returns, unless it says otherwise -----------------------------------------------
@@ -156,12 +191,52 @@ class Session(ABC):
         raise self.unsupported(Feature.CREATE)
 
     def create(self, spec: GuestSpec) -> GuestInfo:
-        """Make a guest from `spec`, off. One that is there already under `spec.uuid` is answered as it is. Raises AlreadyExists."""
+        """Make a guest from `spec`, off. One that is there already under `spec.uuid` is answered as it is.
+
+        Raises what `design` raises, AlreadyExists for a name that another guest has, NotFound for an image that is not there.
+        """
         raise self.unsupported(Feature.CREATE)
 
     def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
-        """Per source, in the order of trust (`agent`, `lease`, `arp`): its addresses, or a sentence why it does not answer."""
+        """Per source, in the order of trust (`agent`, `lease`, `arp`): its addresses, or a sentence why it does not answer.
+
+        Sources that the hypervisor has not are left out. Waits for an agent a few seconds at most. Raises WrongState when it is off.
+        """
         raise self.unsupported(Feature.ADDRESSES)
+
+    # -- snapshots -----------------------------------------------------------------------------------------------------
+    def snapshots(self, ref: GuestRef) -> Sequence[SnapshotInfo]:
+        """All snapshots of one guest, read now, in no order. Raises NotFound."""
+        raise self.unsupported(Feature.SNAPSHOTS_DISK)
+
+    def snapshots_of_all(self) -> Mapping[str, Sequence[SnapshotInfo]]:
+        """By guests' identifiers, of those that have any: what a bulk call can say cheaper than `snapshots` of each."""
+        raise self.unsupported(Feature.SNAPSHOTS_DISK)
+
+    def snapshot_create(self, ref: GuestRef, spec: SnapshotSpec) -> None:
+        """Take one. The guest may stand still meanwhile: with its memory, as long as writing that takes.
+
+        Waits for another job of the guest, such as an earlier call of the same that nobody waits for any more.
+
+        Raises:
+            AlreadyExists: The guest has one of this name. WrongState, NotFound.
+            Unsupported: A guest that runs, without its memory, and no `SNAPSHOTS_LIVE`; a disk that cannot (it is named).
+        """
+        raise self.unsupported(Feature.SNAPSHOTS_MEMORY if spec.memory else Feature.SNAPSHOTS_DISK)
+
+    def snapshot_revert(self, ref: GuestRef, name: str) -> None:
+        """Go back: disks, definition, and memory where it is in it; without it the guest is off afterwards.
+
+        What the guest did since then is lost, and so is its managed save. Raises NotFound, Unsupported.
+        """
+        raise self.unsupported(Feature.SNAPSHOTS_DISK)
+
+    def snapshot_delete(self, ref: GuestRef, name: str, *, children: bool = False) -> None:
+        """Delete it, and with `children` all that grew from it; else these take its parent for theirs. The guest stays as it is.
+
+        Raises NotFound, Unsupported.
+        """
+        raise self.unsupported(Feature.SNAPSHOTS_DISK)
 
     # -- storage -------------------------------------------------------------------------------------------------------
     def pools(self) -> Sequence[PoolInfo]:
@@ -249,6 +324,29 @@ class Session(ABC):
 
     def leases(self, network: str) -> Sequence[LeaseInfo]:
         """What its DHCP server has given out. Raises NotFound."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_create(self, spec: NetworkSpec) -> NetworkInfo:
+        """Define and start. What was defined is undefined again when a later step fails.
+
+        Raises AlreadyExists (its subnet or bridge may be taken too), InvalidDefinition.
+        """
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_start(self, name: str) -> None:
+        """Start it. An active one is left as it is. Raises AlreadyExists where an interface of the host has its subnet."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_stop(self, name: str) -> None:
+        """Stop it: guests on it are cut off. A stopped one is left as it is."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_set_autostart(self, name: str, *, enabled: bool) -> None:
+        """Start with the host, or not."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_delete(self, name: str) -> None:
+        """Stop and undefine it."""
         raise self.unsupported(Feature.NETWORKS)
 
     # -- watching ----------------------------------------------------------------------------------------------------

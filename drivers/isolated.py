@@ -28,7 +28,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from drivers import frames
 from drivers.base import Session
 from drivers.errors import DriverError, Timeout, Unreachable
-from drivers.types import Feature, GuestEvent, GuestInfo, GuestRef, GuestState, GuestStats, HostInfo, HostStats, Support
+from drivers.types import (
+    Feature,
+    Finding,
+    GuestEvent,
+    GuestInfo,
+    GuestRef,
+    GuestState,
+    GuestStats,
+    HostInfo,
+    HostStats,
+    Support,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -373,11 +384,24 @@ class IsolatedSession(Session):
     def define(self, xml: str) -> GuestInfo:
         return _checked(GuestInfo, self._act("define", xml))
 
+    def check_definition(self, xml: str, *, ref: GuestRef | None = None) -> Sequence[Finding]:
+        answer = self._act("check_definition", xml, ref=ref)
+        return [_checked(Finding, item) for item in (answer if isinstance(answer, list | tuple) else [None])]
+
+    def holds_change(self, ref: GuestRef, *, before: str, wished: str) -> bool:
+        return _checked(bool, self._act("holds_change", ref, before=before, wished=wished))
+
+    def rename(self, ref: GuestRef, name: str) -> None:
+        self._act("rename", ref, name)
+
     def stats(self) -> Sequence[GuestStats]:
         return self._several(GuestStats, "stats")
 
     def screenshot(self, ref: GuestRef) -> bytes:
         return self._ask(bytes, "screenshot", ref)
+
+    def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
+        self._act("set_metadata", ref, dict(facts), title=title, description=description)
 
     # -- power
     def start(self, ref: GuestRef) -> None:

@@ -3,7 +3,8 @@
 Nobody but the pool ever holds a session: releasing the last reference to a frozen host's connection blocks for ever
 (measured), so a raw one must not wander into variables, tracebacks and garbage collection of other threads. A lease
 passes every verb on, at most four at a time (libvirtd serves five calls of a connection, the sixth blocks it for
-everybody), tells the pool at once when a verb finds the host gone, and lets nothing out but `DriverError`.
+everybody), tells the pool at once when a verb finds the host gone, and lets nothing out but `DriverError` and what the
+caller's own functions raised (`volume_upload` reads by one).
 """
 
 from __future__ import annotations
@@ -23,6 +24,21 @@ log = logging.getLogger(__name__)
 
 _FREE_OF_CHARGE = frozenset({"alive", "on_close", "unsupported"})
 """Methods that make no call to the host and so take no slot."""
+_ON_THEIR_OWN = frozenset(
+    {
+        "pool_create",
+        "pool_start",
+        "pool_refresh",
+        "volume_create",
+        "volume_clone",
+        "volume_wipe",
+        "volume_upload",
+        "volume_download",
+    }
+)
+"""Verbs that may take as long as a disk does, and bring a connection of their own for it: they take no slot from the others."""
+_BY_FUNCTION = frozenset({"volume_upload", "volume_download"})
+"""Verbs that call a function of the caller's, in his own thread."""
 
 
 def fresh(error: DriverError) -> DriverError:
@@ -30,6 +46,21 @@ def fresh(error: DriverError) -> DriverError:
     twin = copy.copy(error)
     twin.__traceback__ = twin.__cause__ = twin.__context__ = None
     return twin
+
+
+def _heard(value: Any, callers: list[BaseException]) -> Any:
+    """A function of the caller's, so that what it raises is known for the caller's own; any other value as it is."""
+    if not callable(value):
+        return value
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return value(*args, **kwargs)
+        except BaseException as error:
+            callers.append(error)
+            raise
+
+    return call
 
 
 class Held:
@@ -77,28 +108,37 @@ class Held:
         Raises:
             Timeout: No slot became free within `timeout_seconds`.
             DriverError: The verb's own; anything else that a driver raises is logged and becomes one.
+            Exception: What a function among the arguments raised, as it is.
         """
+        slots = 0 if name in _ON_THEIR_OWN else 1
         with self._changed:
-            if not self._changed.wait_for(lambda: self._error or self._under_way < self._calls, timeout_seconds):
+            if slots and not self._changed.wait_for(
+                lambda: self._error or self._under_way < self._calls, timeout_seconds
+            ):
                 raise Timeout(
                     f"{self._calls} calls to this host are under way and none ended within {timeout_seconds:.0f} s."
                 )
             session = self._standing()
-            self._under_way += 1
+            self._under_way += slots
+        callers: list[BaseException] = []
         try:
+            if name in _BY_FUNCTION:
+                args = tuple(_heard(one, callers) for one in args)
+                kwargs = {key: _heard(one, callers) for key, one in kwargs.items()}
             return getattr(session, name)(*args, **kwargs)
-        except Unreachable as error:
-            self._on_unreachable(self, error)
-            raise
-        except DriverError:
-            raise
         except Exception as error:
+            if error in callers:
+                raise
+            if isinstance(error, Unreachable):
+                self._on_unreachable(self, error)
+            if isinstance(error, DriverError):
+                raise
             # libvirt-python raises SystemError and UnicodeDecodeError on malformed answers (measured with openvz).
             log.exception("driver raised a foreign error", extra={"verb": name, "driver": session.endpoint.driver})
             raise DriverError(f"The driver failed in {name}: {type(error).__name__}.") from error
         finally:
             with self._changed:
-                self._under_way -= 1
+                self._under_way -= slots
                 self._changed.notify()
 
     def _standing(self) -> Session:

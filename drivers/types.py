@@ -67,6 +67,7 @@ class Feature(StrEnum):
     DISCARD_MANAGED_SAVE = "discard-managed-save"
     AUTOSTART = "autostart"
     DEFINE = "define"
+    RENAME = "rename"
     UNDEFINE = "undefine"
     XML = "xml"
     CONSOLE_SERIAL = "console.serial"
@@ -81,6 +82,7 @@ class Feature(StrEnum):
     EVENTS = "events"
     SNAPSHOTS_DISK = "snapshots.disk"
     SNAPSHOTS_MEMORY = "snapshots.memory"
+    SNAPSHOTS_LIVE = "snapshots.live"
     MIGRATION_LIVE = "migration.live"
     CREATE = "create"
     ADDRESSES = "addresses"
@@ -101,6 +103,7 @@ INSTEAD: dict[Feature, tuple[tuple[Feature, ...], ...]] = {
     Feature.DISCARD_MANAGED_SAVE: (),
     Feature.AUTOSTART: (),
     Feature.DEFINE: (),
+    Feature.RENAME: (),
     Feature.UNDEFINE: (),
     Feature.XML: (),
     Feature.CONSOLE_SERIAL: ((Feature.CONSOLE_SHELL,), (Feature.CONSOLE_VNC,), (Feature.CONSOLE_SPICE,)),
@@ -115,6 +118,7 @@ INSTEAD: dict[Feature, tuple[tuple[Feature, ...], ...]] = {
     Feature.EVENTS: (),
     Feature.SNAPSHOTS_DISK: (),
     Feature.SNAPSHOTS_MEMORY: ((Feature.SNAPSHOTS_DISK,), (Feature.MANAGED_SAVE,)),
+    Feature.SNAPSHOTS_LIVE: ((Feature.SNAPSHOTS_MEMORY,), (Feature.SHUTDOWN, Feature.SNAPSHOTS_DISK)),
     Feature.MIGRATION_LIVE: (),
     Feature.CREATE: ((Feature.DEFINE,),),
     Feature.ADDRESSES: (),
@@ -285,6 +289,23 @@ class GuestInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was found in a definition before it is defined.
+
+    Attributes:
+        detail: A sentence for a person.
+        line: Where, counted from 1; 0 where it is about the whole.
+        path: The element, like `/domain/devices/disk[2]/source`; "" where none can be named.
+        fatal: Whether the definition would be refused; else it is worth knowing, and the hypervisor decides.
+    """
+
+    detail: str
+    line: int = 0
+    path: str = ""
+    fatal: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostInfo:
     """The machine behind an endpoint, and the hypervisor on it.
 
@@ -358,6 +379,7 @@ class GuestEvent:
     Attributes:
         reason: The hypervisor's own words (`started/booted`), for the log.
         at: `time.monotonic()` in the library's event thread.
+        snapshots: It may be of the guest's snapshots: they are read again, too.
     """
 
     uuid: str
@@ -365,6 +387,7 @@ class GuestEvent:
     kind: GuestEventKind
     reason: str
     at: float
+    snapshots: bool = False
 
 
 # -- storage ---------------------------------------------------------------------------------------------------------------
@@ -412,6 +435,7 @@ class VolumeInfo:
         path: The hypervisor's own place for it on the host: what a guest's disk names as its source.
         kind: `file block dir network netdir ploop`.
         backing: Path of what it is an overlay of; "" where of nothing.
+        physical_bytes: How many bytes `volume_download` gives: of a file of another format than raw its length. 0: not known.
     """
 
     name: str
@@ -423,6 +447,7 @@ class VolumeInfo:
     allocation_bytes: int = 0
     backing: str = ""
     backing_format: str = ""
+    physical_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,6 +486,54 @@ class VolumeSpec:
     backing: str = ""
 
 
+# -- snapshots ---------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotInfo:
+    """A state of a guest that was kept, and that it can go back to.
+
+    Attributes:
+        name: Unique among its guest's; what the verbs take.
+        parent: Name of the snapshot that it grew from; "" where it is a root.
+        created_at: Seconds since 1970; 0 where the hypervisor does not tell.
+        state: How the guest stood. Without its memory it comes back shut off.
+        memory: Whether the guest's memory is in it: going back goes on from that moment, instead of booting.
+        kind: `internal`: the hypervisor keeps it, and its disks go on under their own names. `external`: what was written
+            since then is in overlay files, of which the disks are now made.
+        current: The one that the guest's present state grew from.
+        disks: Targets of the disks that are in it; empty where the hypervisor does not tell.
+        size_bytes: What it takes on the host; None where the hypervisor does not tell.
+        no_revert: Why the hypervisor cannot go back to it, as a sentence; "" where it can.
+        no_delete: Why it cannot delete it, as a sentence; "" where it can.
+    """
+
+    name: str
+    description: str = ""
+    parent: str = ""
+    created_at: float = 0.0
+    state: GuestState = GuestState.SHUTOFF
+    memory: bool = False
+    kind: str = "internal"
+    current: bool = False
+    disks: tuple[str, ...] = ()
+    size_bytes: int | None = None
+    no_revert: str = ""
+    no_delete: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotSpec:
+    """A snapshot to be taken.
+
+    Attributes:
+        name: As `drivers.snapshots.why_no_name` allows it.
+        memory: With the memory of a guest that runs; one that is off has none to keep.
+    """
+
+    name: str
+    description: str = ""
+    memory: bool = False
+
+
 # -- networks --------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkInfo:
@@ -483,6 +556,28 @@ class NetworkInfo:
     dhcp: bool = False
     autostart: bool = False
     persistent: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSpec:
+    """A virtual network to be made. What a mode takes is `drivers.networks.MODES`.
+
+    Attributes:
+        mode: `nat route isolated bridge`.
+        bridge: The bridge on the host: for `bridge` one that is there, else one that is made; "" for a name that the host finds.
+        address: The host's own in it, with prefix (`192.168.100.1/24`); "" for none.
+        dhcp_start: The first address that is given out; "" gives none out.
+        dhcp_end: The last one.
+    """
+
+    name: str
+    mode: str = "nat"
+    bridge: str = ""
+    domain: str = ""
+    address: str = ""
+    dhcp_start: str = ""
+    dhcp_end: str = ""
+    autostart: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,6 +61,7 @@ class Demand:
         migration: It must move while it runs.
         console: Any console, or this one of `CONSOLES`.
         snapshots: Any snapshot, or this one of `SNAPSHOTS`.
+        create: It is to be made here, by us, and now.
     """
 
     guest_os: Literal["linux", "windows", "bsd", "other"] | None = None
@@ -73,6 +74,7 @@ class Demand:
     snapshots: bool | Literal["disk", "memory"] = False
     vcpus: int | None = None
     memory_bytes: int | None = None
+    create: bool = False
 
     @property
     def own_kernel(self) -> bool:
@@ -104,6 +106,7 @@ class Place:
     demo: bool = False
     nested: bool | None = None
     cpu_count: int = 0
+    cpu_architecture: str = ""
     memory_total_bytes: int = 0
     memory_free_bytes: int | None = None
     cpu_ratio: float | None = None
@@ -214,6 +217,10 @@ def _not_probed(_demand: Demand, place: Place) -> str:
     return "" if place.capabilities else _("Nobody has asked it yet what it can do.")
 
 
+def _no_create(demand: Demand, place: Place) -> str:
+    return place.why_not(Feature.CREATE) if demand.create and not place.has(Feature.CREATE) else ""
+
+
 def _no_full_virtualization(demand: Demand, place: Place) -> str:
     if demand.guest_os in OWN_KERNEL_SYSTEMS and place.techniques and not place.techniques & _UNMODIFIED:
         return _("It runs only guests that were made for it; this system has to run as it is.")
@@ -272,6 +279,7 @@ _REFUSALS: Final[dict[str, Callable[[Demand, Place], str]]] = {
     "shared_kernel": _shared_kernel,
     "out_of_reach": _out_of_reach,
     "not_probed": _not_probed,
+    "no_create": _no_create,
     "no_full_virtualization": _no_full_virtualization,
     "no_nested": _no_nested,
     "no_migration": _no_migration,
@@ -342,7 +350,11 @@ def _unpromised(demand: Demand, place: Place) -> float:
 
 
 def _discount(place: Place) -> float:
-    return (_DEMO if place.demo else 1.0) * (1.0 if place.has(Feature.DEFINE) else _NO_CREATE)
+    return (_DEMO if place.demo else 1.0) * (1.0 if _makes_guests(place) else _NO_CREATE)
+
+
+def _makes_guests(place: Place) -> bool:
+    return place.has(Feature.CREATE) or place.has(Feature.DEFINE)
 
 
 def _within(ratio: float) -> float:
@@ -371,8 +383,8 @@ def _reasons(demand: Demand, place: Place, everything: list[Place]) -> Iterable[
         yield _("Snapshots: %(kinds)s.") % {"kinds": kinds}
     if demand.migration:
         yield _migration_words(place, everything)
-    if not place.has(Feature.DEFINE):
-        yield _("Guests cannot be made here through vmmanager: %(reason)s") % {"reason": place.why_not(Feature.DEFINE)}
+    if not _makes_guests(place):
+        yield _("Guests cannot be made here through vmmanager: %(reason)s") % {"reason": place.why_not(Feature.CREATE)}
 
 
 def _kind_words(place: Place) -> str:

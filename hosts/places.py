@@ -69,6 +69,7 @@ def _place(row: Hypervisor, promised: tuple[int, int], load: Latest | None, star
         demo=host.demo,
         nested=host.nested_virtualization,
         cpu_count=host.cpu_count,
+        cpu_architecture=host.cpu_architecture,
         memory_total_bytes=host.memory_total_bytes,
         memory_free_bytes=_free(host, load),
         cpu_ratio=load.cpu_ratio if load else None,

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.db.models import Count, Prefetch, Q
 from django.db.models.functions import Lower
 
 from accounts.policy import visible
-from core import search
-from core.errors import BadInput
 from core.fields import TAG
+from core.filters import bad, by_id_or_name, filtered, one_of
 from core.paging import Page, paginate
 from drivers import registry
 from hosts.choices import DRIVERS, LinkState, VirtualizationTypeChoice
 from hosts.models import Host, Hypervisor
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Callable, Iterable, Mapping
 
     from django.db.models import QuerySet
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 HOST_FILTERS = ("state", "tag")
 HYPERVISOR_FILTERS = ("host", "driver", "state", "virtualization_type")
-FILTER_VALUES_MAX = 100
 HOST_ORDERINGS = {
     "name": "order_name",
     "state": "state",
@@ -48,7 +46,7 @@ HYPERVISOR_ORDERINGS = {
 # -- hosts ---------------------------------------------------------------------------------------------------------------
 def host_list(by: Actor, *, q: str = "", filters: Mapping[str, str] | None = None) -> QuerySet[Host]:
     """Hosts that `by` may see, filtered, not ordered. Raises BadInput."""
-    return _filtered(
+    return filtered(
         visible(by, Host.objects.all()),
         q=q,
         filters=filters or {},
@@ -95,7 +93,7 @@ def count_guests(hosts: Iterable[Host]) -> None:
     by_id = {host.pk: host for host in hosts}
     for host in by_id.values():
         host.vm_count = host.running_vm_count = 0
-    present = Q(vms__gone_at=None)
+    present = Q(vms__gone_at=None, vms__binned_at=None)
     rows = Hypervisor.objects.filter(host__in=by_id).values("host").order_by()
     rows = rows.annotate(
         vm_count=Count("vms", filter=present), running=Count("vms", filter=present & Q(vms__state="running"))
@@ -117,7 +115,7 @@ def hypervisor_page(
 ) -> Page[Hypervisor]:
     """One page; `name` is its host's. Two queries. Raises BadInput."""
     rows = visible(by, Hypervisor.objects.select_related("host").defer("credentials"))
-    rows = _filtered(
+    rows = filtered(
         rows,
         q=q,
         filters=filters or {},
@@ -136,61 +134,12 @@ def hypervisor_page(
 
 
 # -- filters ---------------------------------------------------------------------------------------------------------------
-def _bad(name: str, detail: str) -> BadInput:
-    return BadInput(f"{name}: {detail}.", errors=[{"pointer": f"/{name}", "detail": detail}])
-
-
-def _filtered(
-    rows: QuerySet[Any],
-    *,
-    q: str,
-    filters: Mapping[str, str],
-    conditions: Mapping[str, Callable[[list[str]], Q]],
-    keys: Mapping[str, Callable[[str], Q]],
-    free_word: Callable[[str], Q],
-) -> QuerySet[Any]:
-    for name, text in filters.items():
-        values = [value for value in (part.strip() for part in text.split(",")) if value]
-        if "\0" in text or len(values) > FILTER_VALUES_MAX:
-            raise _bad(name, "no NUL, and at most 100 values")
-        if values:
-            rows = rows.filter(conditions[name](values))
-    for term in search.parse(q, keys=keys):
-        condition = Q()
-        for value in term.values:
-            condition |= keys[term.key](value) if term.key else free_word(value)
-        rows = rows.filter(~condition if term.negative else condition)
-    return rows
-
-
-def _one_of(name: str, field: str, known: Iterable[str]) -> Callable[[list[str]], Q]:
-    words = tuple(known)
-
-    def condition(values: list[str]) -> Q:
-        for value in values:
-            if value not in words:
-                raise _bad(name, f"one of {', '.join(words)}")
-        return Q(**{f"{field}__in": values})
-
-    return condition
-
-
 def _tagged(values: list[str]) -> Q:
     found = Q()
     for value in values:
         if not TAG.fullmatch(value.lower()):
-            raise _bad("tag", f"{value[:50]!r} is no tag")
+            raise bad("tag", f"{value[:50]!r} is no tag")
         found |= Q(tags__contains=f"|{value.lower()}|")
-    return found
-
-
-def _host_named(values: list[str]) -> Q:
-    found = Q()
-    for value in values:
-        try:
-            found |= Q(host=uuid.UUID(value.removeprefix("host/")))
-        except ValueError:
-            found |= Q(host__name__iexact=value)
     return found
 
 
@@ -219,13 +168,14 @@ def _hypervisor_word(word: str) -> Q:
     return Q(host__name__icontains=word) | Q(uri__icontains=word) | Q(hypervisor_version__icontains=word)
 
 
-_LINK_STATES = _one_of("state", "state", LinkState.values)
+_HOST_NAMED = by_id_or_name("host", "host", "host__name")
+_LINK_STATES = one_of("state", "state", LinkState.values)
 _HOST_CONDITIONS: dict[str, Callable[[list[str]], Q]] = {"state": _LINK_STATES, "tag": _tagged}
 _HYPERVISOR_CONDITIONS: dict[str, Callable[[list[str]], Q]] = {
-    "host": _host_named,
-    "driver": _one_of("driver", "driver", (*DRIVERS, *registry.kinds())),
+    "host": _HOST_NAMED,
+    "driver": one_of("driver", "driver", (*DRIVERS, *registry.kinds())),
     "state": _LINK_STATES,
-    "virtualization_type": _one_of("virtualization_type", "virtualization_type", VirtualizationTypeChoice.values),
+    "virtualization_type": one_of("virtualization_type", "virtualization_type", VirtualizationTypeChoice.values),
 }
 _HOST_KEYS: dict[str, Callable[[str], Q]] = {
     "state": lambda value: Q(state=value.lower()),
@@ -238,5 +188,5 @@ _HYPERVISOR_KEYS: dict[str, Callable[[str], Q]] = {
     "state": lambda value: Q(state=value.lower()),
     "driver": lambda value: Q(driver=value.lower()),
     "type": lambda value: Q(virtualization_type=value.lower()),
-    "host": lambda value: _host_named([value]),
+    "host": lambda value: _HOST_NAMED([value]),
 }

@@ -15,6 +15,7 @@ from django.utils import timezone
 from accounts import audit, policy
 from core.errors import BadInput, Conflict, Missing, Stale
 from core.fields import check_tags
+from core.filters import uuid_of
 from drivers import registry
 from drivers.errors import AlreadyExists
 from drivers.types import Credentials
@@ -64,6 +65,16 @@ def host_get(host_id: uuid.UUID, *, by: Actor) -> Host:
     host = policy.visible(by, Host.objects.all()).filter(pk=host_id).first()
     if host is None:
         raise Missing("There is no such host, or you may not see it.")
+    return host
+
+
+def host_find(text: str, *, by: Actor, pointer: str = "/host") -> Host:
+    """One host that the caller may see, by its id (`host/<id>` too) or its name in any case. Raises BadInput."""
+    known = uuid_of(text.removeprefix("host/"))
+    rows = policy.visible(by, Host.objects.all())
+    host = (rows.filter(pk=known) if known else rows.filter(name__iexact=text)).first()
+    if host is None:
+        raise BadInput("host: there is no such host.", errors=[{"pointer": pointer, "detail": "there is no such host"}])
     return host
 
 

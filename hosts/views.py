@@ -44,7 +44,7 @@ def host_table(request: HttpRequest) -> HttpResponse:
 
 
 def _listed(by: Actor) -> dict[str, Any]:
-    present = Q(vms__gone_at=None)
+    present = Q(vms__gone_at=None, vms__binned_at=None)
     rows = list(
         visible(by, Hypervisor.objects.select_related("host").defer("credentials", "capabilities"))
         .annotate(
@@ -89,7 +89,7 @@ def host_body(request: HttpRequest, host_id: uuid.UUID) -> HttpResponse:
 def _one(request: HttpRequest, host_id: uuid.UUID) -> dict[str, Any]:
     by = _actor(request)
     host = services.host_get(host_id, by=by)
-    present = Q(vms__gone_at=None)
+    present = Q(vms__gone_at=None, vms__binned_at=None)
     hypervisors = list(
         host.hypervisors.defer("credentials")
         .annotate(guests=Count("vms", filter=present), running=Count("vms", filter=present & Q(vms__state="running")))

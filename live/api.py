@@ -12,9 +12,9 @@ from accounts.access import access
 from accounts.actor import Actor
 from accounts.api import Moment
 from core.paging import paginate
-from events import log, selectors
+from events import selectors
 from live import sse, tickets
-from live.sight import AUDIT, visible_events
+from live.sight import AUDIT, event_json, visible_events, whole
 from live.wants import SEQ_MAX
 
 router = Router(tags=["events"])
@@ -87,7 +87,8 @@ def _page(listing: Listing, actor: Actor, *, only: str = "") -> dict[str, Any]:
         cursor=listing.cursor,
         limit=listing.limit,
     )
-    return {"items": [log.as_json(event) for event in page.items], "total": page.total, "next": page.next}
+    items = [event_json(event, whole=whole(actor, event.type)) for event in page.items]
+    return {"items": items, "total": page.total, "next": page.next}
 
 
 @router.get("/events", response=EventPage, operation_id="list_events", summary="List events, or follow them")

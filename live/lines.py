@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
     from events.models import Event
 
-_PAGES = {"vm": "/vms/", "host": "/hosts/", "operation": "/operations/"}
+_PAGES = {
+    "vm": "/vms/",
+    "host": "/hosts/",
+    "operation": "/operations/",
+    "storage-pool": "/storage/",
+    "volume": "/storage/volumes/",
+    "network": "/networks/",
+    "image": "/images/",
+}
+_GONE = ("vm.undefined", "storage_pool.undefined", "volume.deleted", "network.undefined", "image.removed")
+"""After these the object has no page; a guest that is gone is found by its history."""
 _STATES: dict[str, _StrPromise] = {
     "running": _l("running"),
     "paused": _l("paused"),
@@ -47,9 +57,24 @@ _AUDIT: dict[str, _StrPromise] = {
 _PLAIN: dict[str, tuple[str, _StrPromise]] = {
     "vm.defined": ("info", _l("appeared")),
     "vm.undefined": ("off", _l("is gone")),
+    "storage_pool.defined": ("info", _l("appeared")),
+    "storage_pool.undefined": ("off", _l("is gone")),
+    "volume.created": ("info", _l("was made")),
+    "volume.deleted": ("off", _l("was deleted")),
+    "network.defined": ("info", _l("appeared")),
+    "network.undefined": ("off", _l("is gone")),
+    "image.added": ("info", _l("was begun")),
+    "image.changed": ("off", _l("changed")),
+    "image.removed": ("off", _l("was deleted")),
+    "vm.snapshot_created": ("info", _l("snapshot taken: %(name)s")),
+    "vm.snapshot_deleted": ("off", _l("snapshot deleted: %(name)s")),
+    "vm.snapshot_reverted": ("warn", _l("went back to the snapshot %(name)s")),
     "host.online": ("online", _l("online")),
     "host.offline": ("offline", _l("out of reach")),
 }
+
+
+_CHANGED = ("vm.changed", "host.changed", "storage_pool.changed", "volume.changed", "network.changed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +99,15 @@ def lines_of(events: Iterable[Event]) -> list[Line]:
 def _line(event: Event) -> Line:
     kind, _slash, identity = event.object.partition("/")
     css, text = _words(event)
-    page = _PAGES.get(kind, "") if event.type != "vm.undefined" else ""
+    page = _PAGES.get(kind, "") if event.type not in _GONE else ""
+    part = "/xml" if event.type == "vm.definition_changed" else ""
     return Line(
         seq=event.seq,
         at=event.at,
         type=event.type,
         css=css,
         name=event.object_name or event.object or _("vmmanager"),
-        href=f"{page}{identity}" if page else "",
+        href=f"{page}{identity}{part}" if page else "",
         text=text,
         by=_by(event),
     )
@@ -100,22 +126,35 @@ def _words(event: Event) -> tuple[str, str]:
     if event.type == "operation.changed":
         state = str(data.get("state", ""))
         return ("op-running" if state == "running" else state), str(_OPERATION_STATES.get(state, state))
-    if event.type in ("vm.changed", "host.changed"):
-        names = ", ".join(dict.fromkeys(map(_word, sorted(data.get("changed") or ()))))
-        return "off", _("changed: %(what)s") % {"what": names} if names else _("changed")
-    if event.type in _PLAIN:
-        css, text = _PLAIN[event.type]
-        return css, str(text)
+    if event.type in _CHANGED:
+        return "off", _changed(data.get("changed") or {})
+    if event.type in _PLAIN or event.type == "vm.definition_changed":
+        css, text = _PLAIN.get(event.type) or _redefined(data)
+        return css, str(text) % {"name": str(data.get("snapshot", ""))}
     if event.type.startswith("audit."):
         what = event.type.removeprefix("audit.")
         return ("warn" if what.endswith("failed") else "off"), str(_AUDIT.get(what, what.replace("_", " ")))
     return "off", event.type
 
 
+def _redefined(data: dict[str, Any]) -> tuple[str, str]:
+    """By whom, and how many lines came and went."""
+    outside = data.get("source") == "outside"
+    said = _("definition changed outside") if outside else _("definition changed")
+    return ("warn" if outside else "off"), f"{said}, +{data.get('added', 0)} -{data.get('removed', 0)}"
+
+
+def _changed(what: dict[str, Any]) -> str:
+    if "binned_at" in what:
+        return _("moved to the bin") if what["binned_at"] else _("taken out of the bin")
+    names = ", ".join(dict.fromkeys(map(_word, sorted(what))))
+    return _("changed: %(what)s") % {"what": names} if names else _("changed")
+
+
 def _by(event: Event) -> str:
     """Who or why: a hypervisor's own reason says more than that the watcher saw it."""
     reason, message = (str(event.data.get(key) or "") for key in ("reason", "message"))
-    parts = [reason if " " in reason else reason.replace("_", " "), message]
+    parts = [reason if " " in reason else reason.replace("_", " "), message, str(event.data.get("comment") or "")]
     if event.actor and event.actor not in ("watcher", "system", event.object_name):
         parts.append(_("by %(name)s") % {"name": event.actor})
     return ", ".join(part for part in parts if part)

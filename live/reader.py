@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,11 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from events import bell
 from events import log as event_log
 from live.database import OwnThread
+from live.sight import GUARDED, event_json, whole
 from live.wants import SAMPLE
 
 if TYPE_CHECKING:
+    from accounts.actor import Actor
     from events.models import Event
     from live.subscriber import Subscriber
 
@@ -47,6 +49,12 @@ class Entry:
     text: str
     ends_session: str = ""
     """SHA-256 of the key of the browser session that ends with this event."""
+    less: str = ""
+    """The text for those who may not see all of it (`live.sight.GUARDED`); empty where there is nothing to hide."""
+
+    def for_actor(self, actor: Actor) -> Entry:
+        """As `actor` may see it. No query."""
+        return self if not self.less or whole(actor, self.type) else replace(self, text=self.less)
 
 
 class SampleEntry:
@@ -58,6 +66,11 @@ class SampleEntry:
     def __init__(self, sample: dict[str, Any]) -> None:
         self.object: str = sample["object"]
         self._sample = sample
+
+    def for_actor(self, actor: Actor) -> SampleEntry:
+        """There is nothing to hide."""
+        del actor
+        return self
 
     @cached_property
     def text(self) -> str:
@@ -86,7 +99,8 @@ def entries_after(seq: int, limit: int) -> list[Entry]:
 
 def _entry(row: Event) -> Entry:
     session = str(row.data.get("session", "")) if row.type == SIGN_OUT else ""
-    return Entry(row.seq, row.type, row.object, encode(event_log.as_json(row)), session)
+    less = encode(event_json(row, whole=False)) if row.type in GUARDED else ""
+    return Entry(row.seq, row.type, row.object, encode(event_json(row, whole=True)), session, less)
 
 
 class EventReader:

@@ -181,7 +181,7 @@ class Subscriber:
         while self._queue and len(taken) < CHUNK:
             entry = self._queue.popleft()
             if sees(actor, entry.type, entry.object):
-                taken.append(entry)
+                taken.append(entry.for_actor(actor))
         return taken
 
     async def _catch_up(self) -> list[Entry | SampleEntry]:
@@ -193,7 +193,11 @@ class Subscriber:
         # A short chunk was all there is: rows between may have been trimmed, so the last row alone does not say how far it went.
         self._cursor = entries[-1].seq if len(entries) == CHUNK else max(reached, entries[-1].seq if entries else 0)
         actor, takes = self._caller.actor, self._want.takes
-        return [entry for entry in entries if takes(entry.type, entry.object) and sees(actor, entry.type, entry.object)]
+        return [
+            entry.for_actor(actor)
+            for entry in entries
+            if takes(entry.type, entry.object) and sees(actor, entry.type, entry.object)
+        ]
 
     # -- the right to listen -------------------------------------------------------------------------------------------
     async def _renew_if_due(self) -> None:

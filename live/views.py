@@ -39,7 +39,8 @@ KINDS: list[tuple[str, _StrPromise]] = [
 ]
 
 TYPES = (
-    "vm.state_changed", "vm.changed", "vm.defined", "vm.undefined", "host.online", "host.offline", "operation.changed",
+    "vm.state_changed", "vm.changed", "vm.definition_changed", "vm.defined", "vm.undefined", "host.online", "host.offline",
+    "operation.changed",
     "audit.*", "audit.sign_in", "audit.user_changed", "audit.token_created",
 )  # fmt: skip
 """Offered for completion; any other can be typed."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from drivers.base import Session
+    from drivers.links import Channel
     from drivers.types import Endpoint
 
 
@@ -42,7 +43,7 @@ class Params(BaseModel):
         """JSON of what may be shown, and of what may not."""
         values = self.model_dump(mode="json")
         hidden = {key: values.pop(key) for key in self.secret}
-        return values, hidden
+        return values, {key: value for key, value in hidden.items() if value is not None}
 
 
 class NoParams(Params):
@@ -84,7 +85,7 @@ class Context(Protocol):
     def operation_id(self) -> uuid.UUID:
         """The operation being carried out."""
 
-    def session(self, endpoint: Endpoint) -> AbstractContextManager[Session]:
+    def session(self, endpoint: Endpoint, *, channel: Channel = "control") -> AbstractContextManager[Session]:
         """A session to a hypervisor, from the process's pool. Raises Unreachable at once while the host is down."""
 
     def log(self, text: str) -> None:
@@ -92,6 +93,9 @@ class Context(Protocol):
 
     def progress(self, value: float | None, message: str = "") -> None:
         """Say how far it is (0 to 1, None unknown); written at most twice a second."""
+
+    def free_slot(self) -> None:
+        """From here on it only waits: somebody else may have its slot."""
 
     def cancelled(self) -> bool:
         """Whether somebody asked to cancel it. Long waits ask this often."""
@@ -139,6 +143,11 @@ class Action(ABC, Generic[T, P]):
     """Whether it can be cancelled while it runs (queued ones always can)."""
     supersedes: ClassVar[frozenset[str]] = frozenset()
     """Kinds on the same target that this one makes pointless: they are cancelled when it is submitted."""
+    breaks: ClassVar[frozenset[str]] = frozenset()
+    """Kinds on the same target that it does not wait for once they run, because it ends what they wait for in the hypervisor.
+
+    They are cancelled and lose their lock to it, also those that have ended by their deadline and still hang there.
+    """
 
     @abstractmethod
     def load(self, target_id: uuid.UUID) -> T:
@@ -170,6 +179,19 @@ class Action(ABC, Generic[T, P]):
         """After an interruption: is what was wished already so? True ends it as succeeded without another `run`."""
         del ctx, target, params
         return False
+
+    @property
+    def undoes(self) -> bool:
+        """Whether it has an `undo`."""
+        return type(self).undo is not Action.undo
+
+    def undo(self, ctx: Context, target: T, params: P) -> None:
+        """Take back what its attempts have made: run once, in the operation's own thread, before it ends as failed or cancelled.
+
+        Not when it is only tried again, nor when the process leaves. A next process undoes what an interrupted one may not go on
+        with, and an undoing that was itself interrupted: so look first, and take back only what `checkpoint`s say is ours. What
+        cannot be taken back is raised (or logged), becomes a line of the operation's log, and never hides the first error.
+        """
 
     def resumable(self, ctx: Context) -> bool:
         """After an interruption that `satisfied` does not settle: may `run` be called again? A reboot must not happen twice."""

@@ -10,6 +10,7 @@ from django.http import HttpResponse
 from accounts.policy import may
 from core.rest import JSON, encoded, moment
 from operations import engine
+from operations.problems import Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from operations.models import Operation
 
 WAIT_MAX = 60
+CHANGE_WAIT_SECONDS = 5
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?(?=$|[,;\s])", re.IGNORECASE)
 _SECRET_RESULTS = {"definition": "vm.xml"}
 """Parts of a result that need a verb of their own to be seen."""
@@ -98,6 +100,20 @@ class Started(Pending):
         self.status_code = 200 if operation.ended else 202
         self["Preference-Applied"] = f"wait={self._wait}"
         return self
+
+
+def changed(
+    request: HttpRequest, operation: Operation | None, by: Actor, shown: Callable[[], HttpResponse]
+) -> HttpResponse:
+    """What became of a change that is an operation (None: nothing had to change): waited for, and the object as it is then."""
+    if operation is not None:
+        wait = preferred_wait(request)
+        operation = engine.wait_ended(operation, timeout_seconds=CHANGE_WAIT_SECONDS if wait is None else wait)
+        if not operation.ended:
+            return Started(request, operation, by)
+        if operation.error:
+            raise Recorded(operation.error)
+    return shown()
 
 
 class Awaited(Pending):

@@ -14,12 +14,14 @@ from drivers.answers import Checked
 from drivers.pool import the_pool
 from events import log as event_log
 from operations.models import Operation, OperationLog
+from operations.rows import ring_slots
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterator
 
     from drivers.base import Session
+    from drivers.links import Channel
     from drivers.types import Endpoint
 
 PROGRESS_SECONDS = 0.5
@@ -38,9 +40,9 @@ class RunContext:
         return self._operation.pk
 
     @contextmanager
-    def session(self, endpoint: Endpoint) -> Iterator[Session]:
-        """A control session from the process's pool; an answer that makes no sense ends the action as the hypervisor's fault."""
-        with the_pool().session(endpoint) as session:
+    def session(self, endpoint: Endpoint, *, channel: Channel = "control") -> Iterator[Session]:
+        """From the process's pool; an answer that makes no sense ends the action as the hypervisor's fault."""
+        with the_pool().session(endpoint, channel=channel) as session:
             yield cast("Session", Checked(session))
 
     def log(self, text: str) -> None:
@@ -77,6 +79,15 @@ class RunContext:
                         )
                     ]
                 )
+
+    def free_slot(self) -> None:
+        """Give it up, for good, and ring for who waits for it."""
+        operation = self._operation
+        mine = Operation.objects.filter(
+            pk=operation.pk, state="running", worker=operation.worker, attempts=operation.attempts
+        )
+        if operation.slot_key and mine.update(slot_key="", slots=0):
+            ring_slots({operation.slot_key})
 
     def cancelled(self) -> bool:
         """One indexed read."""

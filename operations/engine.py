@@ -9,19 +9,22 @@ The life of an operation:
 2. `claim` makes it `running` by one conditional UPDATE: it must be its turn, its lock free, a slot free.
 3. `execute` runs the action on a thread of its own and waits no longer than the deadline. A call that never returns ends
    the operation as `failed`/`timeout`; the lock stays with the hung thread until that returns.
-4. `_end` writes the end, frees lock and slot in the same UPDATE, and rings for whoever waited.
-5. `operations.reconcile` (every 15 s, and at start) takes over what dead processes left, and rings for what nobody was told about.
+4. What fails for good, or is cancelled, has its action's `undo` run first, in the same thread; before that the failure stands in the
+   row (`error` on an open operation), so that whoever takes over from a dead process undoes too, and does not begin anew.
+5. `_end` writes the end, frees lock and slot in the same UPDATE, and rings for whoever waited.
+6. `operations.reconcile` (every 15 s, and at start) takes over what dead processes left, and rings for what nobody was told about.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import threading
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, connections, transaction
 from django.db.models import Exists, F, OuterRef, Q
@@ -40,7 +43,7 @@ from operations.context import RunContext
 from operations.lease import LEASE, keeper
 from operations.models import Operation, OperationLog
 from operations.process import identity
-from operations.rows import announce, forgotten, named, new_row, ring_next, serialise
+from operations.rows import announce, forgotten, half_done, named, new_row, ring_next, serialise
 from operations.timing import DATABASE_PAUSES, QUEUE_TIMEOUT
 
 if TYPE_CHECKING:
@@ -48,12 +51,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from accounts.actor import Actor
+    from core.problems import Problem
     from operations.actions import Action, Params, Target
+
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 10
-"""An operation whose worker died so often is not tried again: it may be what kills them."""
+"""An operation whose worker died so often is not tried again: it may be what kills them. As often again it is tried to be undone."""
 _AWAY = (OperationalError, InterfaceError)
 
 
@@ -109,7 +115,9 @@ def submit(
             return newest
         _check(action, target, params, idle=not open_here)
         for other in open_here:
-            if other.kind in action.supersedes and not other.ended:
+            if other.kind in action.breaks and other.holds_lock:
+                _break(other, f"Superseded by {action.title.lower()}; the host may still finish it.")
+            elif other.kind in action.supersedes and not other.ended:
                 _ask_cancel(other, f"superseded by {action.title.lower()}")
         operation = new_row(action, target, plain, by)
         operation.secret_params = hidden or None
@@ -201,8 +209,14 @@ def execute(operation_id: uuid.UUID) -> None:
         log.error(
             "operation hangs, its thread is given up", extra={"operation": str(operation.pk), "kind": operation.kind}
         )
-        _insist(partial(_end, operation, State.FAILED, error=timeout, release=False))
+        _insist(partial(_give_up, operation, timeout))
         connections.close_all()
+
+
+def _give_up(operation: Operation, timeout: Timeout) -> None:
+    """Its thread hangs: end it, as what it had failed of if it hangs in undoing that; the lock stays with the thread."""
+    decided = Operation.objects.values_list("error", flat=True).get(pk=operation.pk)
+    _ending(operation, decided or _problem(operation, timeout), release=False)()
 
 
 def _run(work: _Work) -> None:
@@ -223,32 +237,107 @@ def _run(work: _Work) -> None:
 def _attempt(operation: Operation) -> Callable[[], None]:
     """Run the action; what is to be written then."""
     ctx = RunContext(operation)
+    if operation.error:
+        ctx.log("Undoing goes on.")
+        return _undone(operation, operation.error, ctx)
     try:
         result = _carry_out(ctx, operation)
-    except Cancelled as error:
-        return partial(_end, operation, State.CANCELLED, message=error.detail)
     except Exception as error:  # noqa: BLE001 - whatever it is, it becomes the operation's end
         return _broken(operation, error, ctx)
     return partial(_end, operation, State.SUCCEEDED, result=result)
 
 
 def _broken(operation: Operation, error: Exception, ctx: RunContext) -> Callable[[], None]:
-    """What is to be written of an attempt that raised."""
-    extra = {"operation": str(operation.pk), "kind": operation.kind}
-    if keeper.leaving:
-        log.info("stopped in the middle, the next process goes on", extra=extra)
+    """What is to be written of an attempt that raised: back into the queue, or, with all undone, its end."""
+    if keeper.leaving and not isinstance(error, Cancelled):
+        log.info("stopped in the middle, the next process goes on", extra=_extra(operation))
         return lambda: None
+    if _insist(_mine(operation).exists):  # else it has ended by its deadline: there is no other attempt
+        again = _again(operation, error, ctx)
+        if again is not None:
+            return again
+    return _undone(operation, _problem(operation, error), ctx)
+
+
+def _again(operation: Operation, error: Exception, ctx: RunContext) -> Callable[[], None] | None:
+    """How it is tried once more, where that can help and may be; None when this was its last attempt."""
+    action = actions.get(operation.kind)
+    delay = action.retry.delay_seconds(operation.failures + 1)
     if isinstance(error, VmmError):
-        return partial(_failed, operation, error, again=actions.get(operation.kind).resumable(ctx))
-    if isinstance(error, _AWAY):
-        log.warning("the database failed in the middle of an action", extra=extra, exc_info=error)
-        return partial(_cut_short, operation, error)
-    log.error("action failed in an unforeseen way", extra=extra, exc_info=error)
-    return partial(_end, operation, State.FAILED, error=error)
+        may_be = error.retryable and not isinstance(error, WrongState) and action.resumable(ctx)
+        if may_be and operation.failures < action.retry.times:
+            return partial(_requeue, operation, error.detail, delay)
+    elif isinstance(error, _AWAY):
+        # As if the process had died there, but not for ever.
+        log.warning("the database failed in the middle of an action", extra=_extra(operation), exc_info=error)
+        if operation.failures < max(1, action.retry.times):
+            return partial(_requeue, operation, "The database failed.", delay, interrupted=True)
+    else:
+        log.error("action failed in an unforeseen way", extra=_extra(operation), exc_info=error)
+    return None
 
 
-def _insist(write: Callable[[], None]) -> None:
-    """Write it even if the database is away for a moment; raises when it stays away."""
+def _undone(operation: Operation, problem: Problem, ctx: RunContext) -> Callable[[], None]:
+    """Undo what its attempts have made, where its action can; then what is to be written: the end for which `problem` stands.
+
+    What goes wrong meanwhile is a line in its log. When this process leaves in the middle nothing is written, and the next goes on.
+    """
+    action = actions.get(operation.kind)
+    end = _ending(operation, problem)
+    if not action.undoes or not _insist(partial(_condemn, operation, problem)):
+        return end
+    if operation.attempts > 2 * MOST_ATTEMPTS:
+        ctx.log(f"Not undone: {operation.attempts - 1} workers died over it.")
+        return end
+    try:
+        action.undo(ctx, action.load(target_id(operation)), _params(action, operation))
+    except Exception as error:
+        if keeper.leaving:
+            log.info("stopped in undoing, the next process goes on", extra=_extra(operation))
+            return lambda: None
+        expected = isinstance(error, VmmError) and error.expected
+        log.warning("not all could be undone", extra=_extra(operation), exc_info=None if expected else error)
+        with contextlib.suppress(*_AWAY):
+            ctx.log(f"Not all could be undone: {problem_of(error)['detail']}")
+    return end
+
+
+def _condemn(operation: Operation, problem: Problem) -> bool:
+    """Write down that it fails, before it is undone; False when its lock is no longer this attempt's."""
+    with transaction.atomic():
+        if _mine(operation).update(
+            error=problem,
+            message=problem["detail"][:500],
+            version=F("version") + 1,
+            updated_at=timezone.now(),
+        ):
+            announce([Operation.objects.get(pk=operation.pk)])
+        # Ended by its deadline and come back late it still holds the lock, and undoes; overtaken by another process it must not.
+        held = Operation.objects.filter(worker=operation.worker, attempts=operation.attempts, holds_lock=True)
+        return held.filter(pk=operation.pk).exists()
+
+
+def _ending(operation: Operation, problem: Problem, *, release: bool = True) -> Callable[[], None]:
+    """The end for which a problem stands."""
+    if problem["code"] == Cancelled.code:
+        return partial(_end, operation, State.CANCELLED, message=problem["detail"], release=release)
+    return partial(_end, operation, State.FAILED, problem=problem, release=release)
+
+
+def _problem(operation: Operation, error: BaseException) -> Problem:
+    """The problem document of an operation's end."""
+    problem = problem_of(error, request_id=operation.request_id)
+    problem["instance"] = f"/api/v1/operations/{operation.pk}"
+    problem["expected"] = isinstance(error, VmmError) and error.expected
+    return problem
+
+
+def _extra(operation: Operation) -> dict[str, str]:
+    return {"operation": str(operation.pk), "kind": operation.kind}
+
+
+def _insist(write: Callable[[], R]) -> R:
+    """Write (or read) it even if the database is away for a moment; raises when it stays away."""
     for pause in DATABASE_PAUSES:
         try:
             return write()
@@ -261,8 +350,10 @@ def _insist(write: Callable[[], None]) -> None:
 
 def _carry_out(ctx: RunContext, operation: Operation) -> dict[str, Any] | None:
     action = actions.get(operation.kind)
+    if operation.cancel_requested and action.undoes:
+        raise Cancelled
     target = action.load(target_id(operation))
-    params = action.params.model_validate({**operation.params, **(operation.secret_params or {})})
+    params = _params(action, operation)
     if operation.interrupted:
         if operation.attempts > MOST_ATTEMPTS:
             raise Interrupted(f"{action.title}: {operation.attempts - 1} workers died over it. It is not tried again.")
@@ -284,27 +375,13 @@ def _carry_out(ctx: RunContext, operation: Operation) -> dict[str, Any] | None:
         raise
 
 
+def _params(action: Action[Any, Any], operation: Operation) -> Params:
+    return action.params.model_validate({**operation.params, **(operation.secret_params or {})})
+
+
 def target_id(operation: Operation) -> uuid.UUID:
     """The id in `target`."""
     return actions.uuid_of(operation.target)
-
-
-def _failed(operation: Operation, error: VmmError, *, again: bool) -> None:
-    """A refused or broken attempt: again later when that can help and may be (`again`), else the end."""
-    retry = actions.get(operation.kind).retry
-    if not (again and error.retryable) or operation.attempts > retry.times or isinstance(error, WrongState):
-        _end(operation, State.FAILED, error=error)
-        return
-    _requeue(operation, error.detail, retry.delay_seconds(operation.attempts))
-
-
-def _cut_short(operation: Operation, error: Exception) -> None:
-    """The database failed while the action ran: as if the process had died there, but not for ever."""
-    retry = actions.get(operation.kind).retry
-    if operation.attempts > max(1, retry.times):
-        _end(operation, State.FAILED, error=error)
-        return
-    _requeue(operation, "The database failed.", retry.delay_seconds(operation.attempts), interrupted=True)
 
 
 def _requeue(operation: Operation, why: str, delay: float, *, interrupted: bool = False) -> None:
@@ -316,6 +393,7 @@ def _requeue(operation: Operation, why: str, delay: float, *, interrupted: bool 
             worker="",
             lease_until=None,
             interrupted=interrupted or F("interrupted"),
+            failures=F("failures") + 1,
             not_before=now + dt.timedelta(seconds=delay),
             deadline_at=now + QUEUE_TIMEOUT,
             message=f"{why} Trying again in {delay:.0f} s."[:500],
@@ -342,17 +420,12 @@ def _end(
     state: State,
     *,
     result: dict[str, Any] | None = None,
-    error: BaseException | None = None,
+    problem: Problem | None = None,
     message: str = "",
     release: bool = True,
 ) -> None:
     """Write the end of a running attempt, and free lock and slot unless the thread still hangs (`release` False)."""
     now = timezone.now()
-    problem = None
-    if error is not None:
-        problem = problem_of(error, request_id=operation.request_id)
-        problem["instance"] = f"/api/v1/operations/{operation.pk}"
-        problem["expected"] = isinstance(error, VmmError) and error.expected
     with transaction.atomic():
         ended = _mine(operation).update(
             state=state,
@@ -411,31 +484,53 @@ def cancellable(operation: Operation) -> bool:
 
 
 def _ask_cancel(operation: Operation, why: str) -> None:
-    """Within a transaction: end it if queued, ask its thread if running, end the queued children of a parent."""
+    """Within a transaction: end it if queued, ask its thread if running, end the queued children of a parent.
+
+    A queued one that earlier attempts have half made is claimed once more, to be undone.
+    """
     now = timezone.now()
-    ended = {
-        "state": State.CANCELLED,
-        "finished_at": now,
-        "message": why,
-        "version": F("version") + 1,
-        "updated_at": now,
-    }
-    if Operation.objects.filter(pk=operation.pk, state=State.QUEUED).update(
-        **ended, secret_params=forgotten(operation)
-    ):
+    told = {"message": why, "version": F("version") + 1, "updated_at": now}
+    ended = {**told, "state": State.CANCELLED, "finished_at": now}
+    queued = Operation.objects.filter(pk=operation.pk, state=State.QUEUED)
+    if half_done(operation) and queued.update(**told, cancel_requested=True, not_before=None):
+        transaction.on_commit(lambda: doorbell.ring([operation.pk]))
+    elif queued.update(**ended, secret_params=forgotten(operation)):
         transaction.on_commit(lambda: ring_next(operation))
     else:
-        Operation.objects.filter(pk=operation.pk, state=State.RUNNING).update(
-            cancel_requested=True, message=why, version=F("version") + 1, updated_at=now
-        )
+        Operation.objects.filter(pk=operation.pk, state=State.RUNNING).update(**told, cancel_requested=True)
         children = Operation.objects.filter(parent=operation.pk, state=State.QUEUED)
-        cancelled = list(children)
-        children.update(**ended)
+        half: list[Operation] = []
+        cancelled: list[Operation] = []
+        for child in children:
+            (half if half_done(child) else cancelled).append(child)
+        children.exclude(pk__in=[child.pk for child in half]).update(**ended)
+        for child in half:
+            _ask_cancel(child, why)
         for child in cancelled:
             child.state, child.message = State.CANCELLED, why
         announce(cancelled)
     OperationLog.objects.create(operation=operation, text=why)
     announce([Operation.objects.get(pk=operation.pk)])
+
+
+def _break(operation: Operation, why: str) -> None:
+    """Within a transaction: end it if it runs, and free its lock though its thread may hang. What that writes later changes nothing."""
+    Operation.objects.filter(pk=operation.pk).update(holds_lock=False)
+    now = timezone.now()
+    ended = Operation.objects.filter(pk=operation.pk, state=State.RUNNING).update(
+        state=State.CANCELLED,
+        cancel_requested=True,
+        finished_at=now,
+        message=why,
+        secret_params=forgotten(operation),
+        version=F("version") + 1,
+        updated_at=now,
+    )
+    OperationLog.objects.create(operation=operation, text=why)
+    if ended:
+        announce([Operation.objects.get(pk=operation.pk)])
+        if operation.parent_id:
+            transaction.on_commit(partial(roll_up, operation.parent_id))
 
 
 def wait_ended(operation: Operation, *, timeout_seconds: float) -> Operation:

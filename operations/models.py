@@ -15,7 +15,8 @@ class Operation(BaseModel):
 
     Locks: `lock_key` is what it works on (`vm/<id>`; empty for parents, which lock nothing). `holds_lock` is true from the
     claim until the working thread has really returned, which can be after the operation has ended by its deadline:
-    while a call hangs in the hypervisor, nothing else may work on that guest. The database refuses two holders.
+    while a call hangs in the hypervisor, nothing else may work on that guest. The database refuses two holders. What ends such
+    a call (`Action.breaks`) takes the lock from it.
     """
 
     kind = models.CharField(max_length=60)
@@ -45,6 +46,9 @@ class Operation(BaseModel):
     parent = models.ForeignKey("self", on_delete=models.CASCADE, null=True, blank=True, related_name="children")
 
     attempts = models.PositiveSmallIntegerField(default=0)
+    failures = models.PositiveSmallIntegerField(
+        default=0, help_text="attempts that broke by themselves; one whose worker died is none"
+    )
     interrupted = models.BooleanField(default=False, help_text="its worker died in the middle; ask `satisfied` first")
     cancel_requested = models.BooleanField(default=False)
     not_before = models.DateTimeField(null=True, blank=True)

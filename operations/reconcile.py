@@ -13,11 +13,12 @@ from django.utils import timezone
 from core.problems import problem_of
 from drivers.errors import Timeout
 from operations import doorbell
+from operations.actions import Cancelled
 from operations.bulk import roll_up
 from operations.choices import OPEN, State
 from operations.models import Operation, OperationLog
 from operations.process import identity, is_dead_here
-from operations.rows import announce, claimable, forgotten, ring_next, ring_slots
+from operations.rows import announce, claimable, forgotten, half_done, ring_next, ring_slots
 from operations.timing import QUEUE_TIMEOUT, RING_MAX
 
 ANSWER_SECONDS = 3.0
@@ -103,13 +104,19 @@ def _take_over(held: Any, *, expired: bool = False) -> None:
 
 
 def _expire(operation: Operation, why: str) -> None:
-    """End it by its deadline. A lock that it holds stays with whoever hangs there, until that returns or its lease ends."""
+    """End it by its deadline. A lock that it holds stays with whoever hangs there, until that returns or its lease ends.
+
+    What earlier attempts have half made is claimed once more, to be undone; if that does not come to its turn either, so be it.
+    """
     now = timezone.now()
-    problem = problem_of(Timeout(why), request_id=operation.request_id)
+    problem = operation.error or problem_of(Timeout(why), request_id=operation.request_id)
     same = Operation.objects.filter(pk=operation.pk, state=operation.state, deadline_at=operation.deadline_at)
+    if operation.state == State.QUEUED and half_done(operation) and not operation.error:
+        same.update(error=problem, not_before=None, deadline_at=now + QUEUE_TIMEOUT, version=F("version") + 1)
+        return
     with transaction.atomic():
         if same.update(
-            state=State.FAILED,
+            state=State.CANCELLED if problem["code"] == Cancelled.code else State.FAILED,
             secret_params=forgotten(operation),
             error=problem,
             message=problem["detail"],

@@ -56,6 +56,12 @@ def forgotten(operation: Operation) -> dict[str, None] | None:
     return dict.fromkeys(operation.secret_params) if operation.secret_params else None
 
 
+def half_done(operation: Operation) -> bool:
+    """Whether earlier attempts may have left something that its action would undo."""
+    known = operation.kind in actions.kinds()
+    return known and operation.attempts > 0 and actions.get(operation.kind).undoes
+
+
 def announce(operations: Iterable[Operation]) -> None:
     """One `operation.changed` each, in the caller's transaction."""
     event_log.append(

@@ -70,7 +70,7 @@ def operation_page(
     rows = operation_list(by, q=q, filters=filters)
     total = rows.count()
     small = Case(
-        When(Q(kind__endswith=".bulk") | Q(kind="vm.delete"), then=Value(None, JSONField())),
+        When(Q(kind__endswith=".bulk") | Q(kind__in=("vm.delete", "vm.purge")), then=Value(None, JSONField())),
         default=F("result"),
         output_field=JSONField(null=True),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 PAGE = 50
 ROWS_MAX = 50
+MAKING = ("vm.create", "vm.create-from-xml")
+"""Their target is not there before they have made it."""
 TRAY_MAX = 8
 TABS = ("now", "failed", "mine", "all")
 
@@ -107,7 +110,7 @@ def _detail(request: HttpRequest, operation_id: uuid.UUID) -> dict[str, Any]:
         "children": _shown(children),
         "child_count": operation.children.count() if children else 0,
         "refused": [item for item in items if item.get("reason")][:ROWS_MAX],
-        "params": operation.shown_params,
+        "params": [_param(name, value) for name, value in operation.shown_params.items()],
     }
 
 
@@ -147,7 +150,30 @@ def title_of(operation: Operation) -> str:
 
 def _target_url(operation: Operation) -> str:
     kind, _slash, identity = operation.target.partition("/")
-    return {"vm": f"/vms/{identity}", "host": f"/hosts/{identity}"}.get(kind, "") if identity else ""
+    if operation.kind in MAKING:
+        identity = _made(operation)
+    pages = {
+        "vm": "/vms/",
+        "host": "/hosts/",
+        "storage-pool": "/storage/",
+        "volume": "/storage/volumes/",
+        "network": "/networks/",
+        "image": "/images/",
+    }
+    return f"{pages[kind]}{identity}" if identity and kind in pages else ""
+
+
+def _param(name: str, value: object) -> dict[str, object]:
+    """A parameter as text; what has parts is folded."""
+    parts = isinstance(value, dict | list) and bool(value)
+    return {"name": name, "folded": parts, "text": json.dumps(value, indent=1, ensure_ascii=False) if parts else value}
+
+
+def _made(operation: Operation) -> str:
+    """The guest that it has made, which is there from then on; "" while it is not, or where all was undone."""
+    result = operation.small_result if hasattr(operation, "small_result") else operation.result
+    context = (operation.error or {}).get("context", {})
+    return str((result or {}).get("vm") or context.get("vm") or "")
 
 
 def _again(operation: Operation) -> str:

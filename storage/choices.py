@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -14,3 +16,8 @@ class PoolState(models.TextChoices):
     BUILDING = "building", _("Being built")
     DEGRADED = "degraded", _("Degraded")
     INACCESSIBLE = "inaccessible", _("Out of reach")
+
+
+HIGH_RATIO: Final = 0.8
+FULL_RATIO: Final = 0.9
+"""From here on a pool is nearly full, or as good as full: where its meter turns amber and red."""

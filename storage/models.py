@@ -5,20 +5,28 @@ Facts are written by `storage.inventory` alone; wishes are operations.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar
+
 from django.db import models
 from django.db.models.functions import Lower
 
 from core.models import BaseModel
+from drivers.types import Feature
+from hosts.resources import Resource, to_sibling
 from storage.choices import PoolState
 
+if TYPE_CHECKING:
+    from storage.uses import Use
 
-class StoragePool(BaseModel):
+
+class StoragePool(Resource):
     """A pool of one host. Calls go through `hypervisor`, the first of the host's that listed it; a pool that is gone has `gone_at`."""
 
+    feature: ClassVar[Feature] = Feature.STORAGE_POOLS
+    kind: ClassVar[str] = "storage-pool"
+
     host = models.ForeignKey("hosts.Host", on_delete=models.CASCADE, related_name="pools")
-    hypervisor = models.ForeignKey("hosts.Hypervisor", on_delete=models.CASCADE, related_name="pools")
-    uuid = models.CharField(max_length=64, help_text="the hypervisor's own identifier")
-    name = models.CharField(max_length=255)
+    hypervisor = models.ForeignKey("hosts.Hypervisor", on_delete=to_sibling, related_name="pools")
     type = models.CharField(max_length=30)
     state = models.CharField(max_length=14, choices=PoolState.choices, default=PoolState.INACTIVE)
     capacity_bytes = models.BigIntegerField(null=True, blank=True)
@@ -27,10 +35,14 @@ class StoragePool(BaseModel):
     target = models.CharField(max_length=4096, blank=True)
     source = models.CharField(max_length=4096, blank=True)
     formats = models.JSONField(default=list, help_text="of volumes that can be made in it, the best first")
-    autostart = models.BooleanField(default=False)
-    persistent = models.BooleanField(default=True)
-    observed_at = models.DateTimeField()
-    gone_at = models.DateTimeField(null=True, blank=True)
+    volumes_observed_at = models.DateTimeField(
+        null=True, blank=True, help_text="before the reading that changed its volumes last; null: never listed"
+    )
+
+    volume_count: int
+    """Put on by `storage.selectors`."""
+    users: list[Use] | None = None
+    """Guests that run with something of it; None: not looked for yet."""
 
     class Meta:
         constraints = [
@@ -39,13 +51,17 @@ class StoragePool(BaseModel):
         ]
         indexes = [models.Index(Lower("name"), "id", name="pool_name", condition=models.Q(gone_at__isnull=True))]
 
-    def __str__(self) -> str:
-        return self.name
+    @property
+    def running(self) -> bool:
+        """Whether what is in it can be reached."""
+        return self.state in (PoolState.RUNNING, PoolState.DEGRADED)
 
     @property
-    def ref(self) -> str:
-        """`storage-pool/<id>`, as events, operations and filters name it."""
-        return f"storage-pool/{self.pk}"
+    def used_ratio(self) -> float | None:
+        """How full it is, 0 to 1; None where nobody knows. What is not available is used, whoever uses it."""
+        if not self.capacity_bytes or self.available_bytes is None:
+            return None
+        return min(1.0, max(0.0, 1 - self.available_bytes / self.capacity_bytes))
 
 
 class Volume(BaseModel):
@@ -60,7 +76,10 @@ class Volume(BaseModel):
     allocation_bytes = models.BigIntegerField(default=0)
     backing = models.CharField(max_length=4096, blank=True, help_text="path of what it is an overlay of")
     backing_format = models.CharField(max_length=30, blank=True)
-    observed_at = models.DateTimeField()
+    observed_at = models.DateTimeField(help_text="before the reading that changed it last")
+
+    uses: list[Use] | None = None
+    """Who uses it; None: not looked for yet."""
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["pool", "name"], name="volume_unique_in_pool")]

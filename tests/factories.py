@@ -16,6 +16,8 @@ from core.units import GIB
 from drivers.types import Feature
 from hosts.choices import LinkState
 from hosts.models import Host, Hypervisor
+from networks.models import Network
+from storage.models import StoragePool, Volume
 from vms.models import VM
 
 PASSWORD = "correct horse battery staple"
@@ -102,3 +104,59 @@ class VMFactory(factory.django.DjangoModelFactory[VM]):
     vcpus = 2
     memory_bytes = 2 * GIB
     max_memory_bytes = 2 * GIB
+
+
+class PoolFactory(factory.django.DjangoModelFactory[StoragePool]):
+    """A running pool of files, a quarter full."""
+
+    class Meta:
+        model = StoragePool
+
+    hypervisor = factory.SubFactory(HypervisorFactory)
+    host = factory.SelfAttribute("hypervisor.host")
+    uuid = factory.LazyFunction(lambda: str(uuid4()))
+    name = factory.Sequence(lambda n: f"pool{n}")
+    type = "dir"
+    state = "running"
+    capacity_bytes = 100 * GIB
+    allocation_bytes = 25 * GIB
+    available_bytes = 75 * GIB
+    target = factory.LazyAttribute(lambda pool: f"/pools/{pool.name}")
+    formats = factory.List(["qcow2", "raw"])
+    autostart = True
+    observed_at = factory.LazyFunction(timezone.now)
+    volumes_observed_at = factory.LazyFunction(timezone.now)
+
+
+class VolumeFactory(factory.django.DjangoModelFactory[Volume]):
+    """A file of 10 GiB."""
+
+    class Meta:
+        model = Volume
+
+    pool = factory.SubFactory(PoolFactory)
+    name = factory.Sequence(lambda n: f"volume{n}.qcow2")
+    path = factory.LazyAttribute(lambda volume: f"{volume.pool.target}/{volume.name}")
+    format = "qcow2"
+    capacity_bytes = 10 * GIB
+    allocation_bytes = GIB
+    observed_at = factory.LazyFunction(timezone.now)
+
+
+class NetworkFactory(factory.django.DjangoModelFactory[Network]):
+    """A running NAT network with DHCP."""
+
+    class Meta:
+        model = Network
+
+    hypervisor = factory.SubFactory(HypervisorFactory)
+    host = factory.SelfAttribute("hypervisor.host")
+    uuid = factory.LazyFunction(lambda: str(uuid4()))
+    name = factory.Sequence(lambda n: f"net{n}")
+    active = True
+    mode = "nat"
+    bridge = "virbr0"
+    addresses = factory.List(["192.168.122.1/24"])
+    dhcp = True
+    autostart = True
+    observed_at = factory.LazyFunction(timezone.now)

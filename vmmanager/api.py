@@ -24,12 +24,19 @@ from dashboard.api import router as dashboard_router
 from drivers import registry
 from hosts.api import router as hosts_router
 from hosts.catalog import router as drivers_router
+from images.api import router as images_router
 from live.api import router as live_router
+from networks.api import router as networks_router
 from operations.api import router as operations_router
+from storage.api import router as storage_router
+from storage.content_api import router as content_router
+from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
-from vms.api import router as vms_router
+from vms.creation.api import router as vms_router
+from vms.definitions.api import router as definitions_router
 from vms.services import ACTIONS
+from vms.snapshots.api import router as snapshots_router
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +153,7 @@ class Entrance(Output):
 FEATURES = (
     "advise",
     "audit",
+    "cloud_init",
     "consoles",
     "events",
     "events.stream",
@@ -155,14 +163,26 @@ FEATURES = (
     "hosts.probe",
     "hypervisors",
     "idempotency_keys",
+    "images",
     "metrics",
+    "networks",
     "operations",
     "operations.wait",
+    "storage.pools",
+    "storage.volumes",
+    "storage.volumes.content",
     "tokens",
+    "uploads",
     "users",
     "vms",
     "vms.bulk",
+    "vms.define",
+    "vms.revisions",
+    "vms.cloud_init",
+    "vms.create",
+    "vms.create.dry_run",
     "vms.screenshot",
+    "vms.snapshots",
     "vms.xml",
 )
 """Words that a client may test for. One is added with what it names, and never taken away."""
@@ -181,10 +201,17 @@ for _router in (
     hosts_router,
     drivers_router,
     vms_router,
+    definitions_router,
+    snapshots_router,
     consoles_router,
     operations_router,
     live_router,
     accounts_router,
     dashboard_router,
+    storage_router,
+    content_router,
+    networks_router,
+    transfers_router,
+    images_router,
 ):
     api.add_router("", _router)

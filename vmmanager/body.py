@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import TooLarge
 from core.ids import uuid7
 from core.problems import CONTENT_TYPE, problem_of
-from core.rest import BODY_MAX
+from core.rest import BODY_MAX, takes_stream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 
 
 class BodyLimit:
-    """Wraps an ASGI application: a body over 2 MiB, announced or not, is answered 413 and read no further."""
+    """Wraps an ASGI application: a body over 2 MiB, announced or not, is answered 413 and read no further.
+
+    Uploads aside: what they send is read by who writes it down, and no further than that.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """One request."""
+        if takes_stream(scope["method"], scope["path"]):
+            await self._app(scope, receive, send)
+            return
         if _announced(scope) > BODY_MAX:
             await _refuse(send)
             return

@@ -24,6 +24,7 @@ app.conf.update(
     worker_enable_remote_control=False,
     beat_schedule={
         "reconcile operations": {"task": "operations.reconcile", "schedule": 15.0},
+        "empty the bin": {"task": "vmmanager.empty_bin", "schedule": 60.0},
         "trim what is too old": {"task": "vmmanager.trim", "schedule": 300.0},
     },
 )

@@ -42,7 +42,7 @@ class BadJson(VmmError):
 
 
 class WrongMediaType(VmmError):
-    """The request body must be JSON."""
+    """The request body is of another kind than this call takes."""
 
     code = "unsupported_media_type"
     status = 415
@@ -143,7 +143,9 @@ class _Gate:
         self._operation = operation
         self._public = public
         self._query: frozenset[str] = frozenset()
-        self._takes_body = False
+        self._media_types: tuple[str, ...] = getattr(operation.view_func, "body_media_types", ())
+        self._takes_body = bool(self._media_types)
+        self._streamed: str = getattr(operation.view_func, "streamed_media_type", "")
         for model in operation.models:
             source = model.__ninja_param_source__
             if source == "query":
@@ -177,6 +179,10 @@ class _Gate:
             )
 
     def _check_body(self, request: HttpRequest) -> None:
+        if self._streamed:
+            if (request.content_type or "").lower() != self._streamed:
+                raise WrongMediaType(f"Send the bytes with Content-Type: {self._streamed}.")
+            return
         if request.method in ("GET", "HEAD") or not request.body:
             return
         if not self._takes_body:
@@ -184,6 +190,10 @@ class _Gate:
                 raise BadInput("This call takes no body.", errors=[{"pointer": "", "detail": "no body expected"}])
             return
         media_type = (request.content_type or "").lower()
+        if self._media_types:
+            if media_type not in self._media_types:
+                raise WrongMediaType(f"Send {' or '.join(self._media_types)}, not {media_type[:80] or 'nothing'!r}.")
+            return
         if media_type != "application/json" and not media_type.endswith("+json"):
             raise WrongMediaType(
                 f"Send JSON with Content-Type: application/json, not {media_type[:80] or 'nothing'!r}."

@@ -47,6 +47,19 @@ class Environment(BaseSettings):
     events_keep_days: int = Field(30, ge=1, description="How long events are kept.")
     audit_keep_days: int = Field(365, ge=1, description="How long audit events are kept.")
     operations_keep_days: int = Field(90, ge=1, description="How long ended operations are kept.")
+    upload_max_bytes: int = Field(
+        256 * 1024**3, ge=1, description="How long one uploaded or fetched file may be, in bytes."
+    )
+    image_max_virtual_bytes: int = Field(
+        4 * 1024**4, ge=1, description="How large a disk an image may claim to be, in bytes; more is taken for a trap."
+    )
+    bin_hours: float = Field(
+        24,
+        ge=0,
+        le=24 * 366,
+        description="How long deleted guests stay in the bin, in hours; 0: there is none, and they go at once.",
+    )
+    revisions_keep: int = Field(50, ge=2, le=10_000, description="How many definitions of each guest are kept.")
     worker_threads: int = Field(32, ge=1, le=256, description="Operations that one worker process runs at once.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
     debug: bool = Field(default=False, description="Django's debug pages. Never where others can reach it.")

@@ -17,6 +17,9 @@ from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 
+from core.rest import takes_stream
+from vmmanager.streamed import Streamed
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
@@ -46,6 +49,8 @@ class Handler(ASGIHandler):
         send: Callable[[Mapping[str, Any]], Awaitable[None]],
     ) -> None:
         """One request, on a thread that is its own as long as it lasts."""
+        if takes_stream(scope["method"], scope["path"]):
+            receive = Streamed(receive)
         thread = self._idle.pop() if self._idle else ThreadPoolExecutor(1, thread_name_prefix="vmm-request")
         try:
             async with ThreadSensitiveContext(executor=thread):
@@ -53,6 +58,10 @@ class Handler(ASGIHandler):
         finally:
             # A client that went away leaves its request running: the thread is free when it has come back, not now.
             thread.submit(int).add_done_callback(lambda _done: self._give_back(thread))
+
+    async def read_body(self, receive: Callable[[], Awaitable[Mapping[str, Any]]]) -> Any:
+        """Where the view reads it itself there is nothing to wait for; else Django's way."""
+        return receive.body if isinstance(receive, Streamed) else await super().read_body(receive)
 
     def _give_back(self, thread: ThreadPoolExecutor) -> None:
         """Called on that thread."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from accounts.answers import problem_response
 from core.errors import Missing, TooLarge, VmmError
 from core.problems import CONTENT_TYPE
-from core.rest import BODY_MAX, InternalError
+from core.rest import BODY_MAX, InternalError, takes_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ class ApiEdgeMiddleware:
         """One request."""
         if request.path != "/api" and not request.path.startswith("/api/"):
             return self.get_response(request)
-        if _length(request) > BODY_MAX:
+        if _length(request) > BODY_MAX and not takes_stream(request.method, request.path):
             return problem_response(request, TooLarge(f"A request body has at most {BODY_MAX} bytes."))
         head = request.method == "HEAD"
         if head:

@@ -57,6 +57,7 @@ INSTALLED_APPS = [
     "operations",
     "metrics",
     "hosts",
+    "transfers",
     "storage",
     "networks",
     "images",
@@ -257,6 +258,7 @@ LOGGING = {
         "axes": {"level": "WARNING"},
         "celery": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
+        "httpx": {"level": "WARNING"},  # else it writes down every URL whole
         "uvicorn.access": {"level": "WARNING"},
         "uvicorn.error": {"level": "WARNING"},
     },

@@ -8,9 +8,12 @@ from django.utils import timezone
 from accounts import retention as accounts_retention
 from core.threads import database_released
 from events import retention
+from images import inventory as images_inventory
 from live import tickets
 from metrics import store
 from operations import retention as operations_retention
+from transfers import retention as transfers_retention
+from vms import services as vms_services
 
 
 @shared_task(name="vmmanager.trim")
@@ -23,3 +26,12 @@ def trim() -> None:
         accounts_retention.trim(now)
         retention.trim(now)
         operations_retention.trim(now)
+        transfers_retention.trim(now)
+        images_inventory.images_lost(now)
+
+
+@shared_task(name="vmmanager.empty_bin")
+def empty_bin() -> None:
+    """Ask for the end of guests whose time in the bin is up."""
+    with database_released():
+        vms_services.empty_bin(timezone.now())

@@ -25,6 +25,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("consoles.urls")),
     path("", include("operations.urls")),
     path("", include("hosts.urls")),
+    path("", include("storage.urls")),
+    path("", include("networks.urls")),
+    path("", include("images.urls")),
     path("", include("vms.urls")),
     path("", include("dashboard.urls")),
 ]

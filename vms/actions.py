@@ -1,10 +1,9 @@
-"""What a worker does to a guest: the power verbs, autostart, undefine. Facts come back through `vms.inventory.vm_observe`."""
+"""What a worker does to a guest: the power verbs and autostart. Facts come back through `vms.inventory.vm_observe`."""
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from django.utils import timezone
@@ -12,12 +11,13 @@ from pydantic import Field
 
 from core.errors import Missing
 from core.memory import keep
-from drivers.errors import NotFound, Timeout, Unreachable, Unsupported, WrongState
+from drivers.errors import Timeout, Unreachable, Unsupported, WrongState
 from drivers.types import Feature, GuestState
 from events import bell
-from operations.actions import READING, Action, Cancelled, Params, Retry, action
+from operations.actions import Action, Cancelled, Params, Retry, action
 from vms.inventory import vm_gone, vm_observe
 from vms.models import VM
+from vms.readings import GuestReading, reading_key
 
 if TYPE_CHECKING:
     import uuid
@@ -41,6 +41,19 @@ _STATE_WORDS: dict[str, str] = {
 }
 
 
+def state_words(state: str) -> str:
+    """As what a guest is said to be in this state."""
+    return _STATE_WORDS[state].removeprefix("already ")
+
+
+def guest_of(target_id: uuid.UUID) -> VM:
+    """With hypervisor and host, by one query, in the bin or not. Raises Missing for a guest that is gone."""
+    vm = VM.objects.select_related("hypervisor__host").filter(pk=target_id, gone_at=None).first()
+    if vm is None:
+        raise Missing("This guest is gone from its hypervisor.")
+    return vm
+
+
 class GuestAction(Action[VM, Params]):
     """What all actions on one guest share: loading, slots, and the checks for reach, capability and state."""
 
@@ -51,14 +64,15 @@ class GuestAction(Action[VM, Params]):
     """In which states it makes sense."""
     goal: ClassVar[GuestState | None] = None
     """The state that it brings about, where there is one: a guest in it needs nothing more."""
+    in_bin: ClassVar[bool] = False
+    """Whether it can be done to a guest in the bin."""
     wakes: ClassVar[bool] = False
     """Whether it makes a guest run that did not: not on a host in maintenance."""
 
     def load(self, target_id: uuid.UUID) -> VM:
-        """With hypervisor and host, by one query. Raises Missing for a guest that is gone."""
-        vm = VM.objects.select_related("hypervisor__host").filter(pk=target_id, gone_at=None).first()
-        if vm is None:
-            raise Missing("This guest is gone from its hypervisor.")
+        """With hypervisor and host, by one query. Raises Missing for a guest that is gone, WrongState for one in the bin."""
+        vm = guest_of(target_id)
+        self.check_bin(vm)
         return vm
 
     def slot(self, target: VM) -> tuple[str, int]:
@@ -66,13 +80,19 @@ class GuestAction(Action[VM, Params]):
         return target.hypervisor.ref, target.hypervisor.slots
 
     def check(self, target: VM, params: Params, *, idle: bool) -> None:
-        """Capability, reach, maintenance, and (if idle) state."""
+        """The bin, capability, reach, maintenance, and (if idle) state."""
         del params
+        self.check_bin(target)
         self.check_capability(target)
         self.check_reach(target)
         self.check_maintenance(target)
         if idle:
             self.check_state(target, GuestState(target.state))
+
+    def check_bin(self, vm: VM) -> None:
+        """Raises WrongState for a guest in the bin."""
+        if vm.binned_at is not None and not self.in_bin:
+            raise WrongState(f"{vm.name} is in the bin: restore it first.", state=vm.state)
 
     def check_capability(self, vm: VM) -> None:
         """Raises Unsupported with the hypervisor's reason."""
@@ -299,6 +319,8 @@ class ForceOffVM(GuestAction):
     goal = SHUTOFF
     timeout_seconds = 120.0
     supersedes = frozenset({"vm.shutdown", "vm.reboot"})
+    breaks = frozenset({"vm.managed-save", "vm.snapshot", "vm.snapshot-revert", "vm.snapshot-delete"})
+    """A QEMU that hangs while its memory is written keeps them waiting for ever: once 29 minutes, until it was forced off (measured)."""
 
     def run(self, ctx: Context, target: VM, params: Params) -> dict[str, Any] | None:
         """A guest that is off when its turn comes is what was wished."""
@@ -411,88 +433,8 @@ class AutostartVM(GuestAction):
         session.set_autostart(vm.guest_ref, enabled=params.enabled)
 
 
-class DeleteParams(Params):
-    """Whether a running guest may be forced off first."""
-
-    force: bool = False
-
-
-@action
-class DeleteVM(GuestAction):
-    """Remove the definition. Disks stay, and the result keeps the definition, so that it can be defined again."""
-
-    kind = "vm.delete"
-    title = "Delete"
-    verb = "vm.delete"
-    params = DeleteParams
-    feature = Feature.UNDEFINE
-    states = frozenset({SHUTOFF, CRASHED})
-    timeout_seconds = 180.0
-
-    def check(self, target: VM, params: Params, *, idle: bool) -> None:
-        """A running guest only with `force`."""
-        assert isinstance(params, DeleteParams)  # noqa: S101 - narrows the type; the registry pairs them
-        self.check_capability(target)
-        self.check_reach(target)
-        if idle and not params.force:
-            self.check_state(target, GuestState(target.state))
-
-    def why_not(self, vm: VM, state: GuestState) -> str:
-        """What to do instead."""
-        return f"{vm.name} is {_STATE_WORDS[state].removeprefix('already ')}: shut it down first, or delete with force."
-
-    def run(self, ctx: Context, target: VM, params: Params) -> dict[str, Any] | None:
-        """Force off if allowed, undefine; a guest that is gone is what was wished."""
-        assert isinstance(params, DeleteParams)  # noqa: S101 - narrows the type; the registry pairs them
-        with ctx.session(target.hypervisor.endpoint()) as session:
-            info = session.guest_or_none(target.guest_ref)
-            if info is not None and info.state in ALIVE - {CRASHED}:
-                if not params.force:
-                    self.check_state(target, info.state)
-                session.force_off(target.guest_ref)
-                ctx.log("Forced off.")
-            definition = ""
-            try:
-                if info is not None and info.persistent:
-                    definition = session.definition(target.guest_ref)
-                    session.undefine(target.guest_ref)
-            except NotFound:
-                ctx.log("It was gone already.")
-            if session.guest_or_none(target.guest_ref) is None:
-                vm_gone(target.hypervisor, target.uuid)
-        return {"definition": definition}
-
-    def satisfied(self, ctx: Context, target: VM, params: Params) -> bool:
-        """Gone is done."""
-        del params
-        with ctx.session(target.hypervisor.endpoint()) as session:
-            return session.guest_or_none(target.guest_ref) is None
-
-
 # -- readings ----------------------------------------------------------------------------------------------------------
 READING_KEPT_SECONDS = 60
-
-
-@dataclass(frozen=True, slots=True)
-class GuestReading:
-    """A guest that is only looked at: under its own name, so that a look neither waits for a change of the guest nor holds one up.
-
-    Two equal looks at once are one: the second request joins the first one's operation.
-    """
-
-    pk: uuid.UUID
-    name: str
-    vm: VM
-
-    @classmethod
-    def of(cls, vm: VM) -> GuestReading:
-        """A look at `vm`."""
-        return cls(vm.pk, vm.name, vm)
-
-    @property
-    def ref(self) -> str:
-        """`reading/<id>`."""
-        return f"{READING}{self.pk}"
 
 
 class ReadGuest(Action[GuestReading, Params]):
@@ -508,7 +450,7 @@ class ReadGuest(Action[GuestReading, Params]):
 
     def load(self, target_id: uuid.UUID) -> GuestReading:
         """Raises Missing for a guest that is gone."""
-        return GuestReading.of(StartVM().load(target_id))
+        return GuestReading.of(guest_of(target_id))
 
     def check(self, target: GuestReading, params: Params, *, idle: bool) -> None:
         """Capability and reach."""
@@ -532,11 +474,6 @@ class ReadGuest(Action[GuestReading, Params]):
     @abstractmethod
     def read(self, session: Session, vm: VM) -> str | bytes:
         """The one call."""
-
-
-def reading_key(operation_id: uuid.UUID) -> str:
-    """Where the cache holds what an operation read."""
-    return f"reading:{operation_id}"
 
 
 @action
@@ -566,8 +503,9 @@ class TakeScreenshot(ReadGuest):
         """Besides: a guest that is off has no screen."""
         super().check(target, params, idle=idle)
         if target.vm.state not in (RUNNING, PAUSED, SHUTTING_DOWN):
-            words = _STATE_WORDS[target.vm.state].removeprefix("already ")
-            raise WrongState(f"{target.vm.name} is {words}: it has no screen.", state=target.vm.state)
+            raise WrongState(
+                f"{target.vm.name} is {state_words(target.vm.state)}: it has no screen.", state=target.vm.state
+            )
 
     def read(self, session: Session, vm: VM) -> bytes:
         """PNG."""

@@ -15,7 +15,6 @@ from accounts.actor import Actor, actor_of
 from accounts.models import User
 from core.errors import BadInput
 from core.rest import Input, Listing, Output, answer, if_match, moment, problems, single
-from drivers.errors import Unsupported
 from metrics.api import SeriesOut, SeriesQuery, series_answer
 from operations import engine
 from operations.answers import Started, preferred_wait
@@ -60,6 +59,17 @@ class InterfaceOut(Output):
     target: str | None
 
 
+class AddressOut(Output):
+    """An address of a guest, and who says so."""
+
+    address: str
+    prefix: int | None
+    mac: str
+    source: str = Field(
+        description="`agent` (the guest itself), `lease` (DHCP of the hypervisor), `arp` (seen on the wire)."
+    )
+
+
 class AllowedOut(Output):
     """Whether the caller may do it now, and if not, why."""
 
@@ -96,7 +106,15 @@ class VMOut(Output):
     project: str | None
     owner: str | None
     lease: UUID | None
-    addresses: list[Any]
+    protected: bool = Field(description="It cannot be deleted.")
+    binned_at: dt.datetime | None = Field(
+        description="Since when it is in the bin, where nothing but `restore` can be done."
+    )
+    binned_by: str | None
+    bin_until: dt.datetime | None = Field(description="Then it goes for good.")
+    bin_storage: Literal["keep", "delete"] | None = Field(description="What its disks do then.")
+    addresses: list[AddressOut]
+    address_reasons: dict[str, str] = Field(description="Of a running guest: source → why it names no address.")
     disks: list[DiskOut]
     interfaces: list[InterfaceOut]
     graphics: list[dict[str, Any]]
@@ -130,6 +148,7 @@ class VMListing(Listing):
     tag: Several = ""
     project: Several = ""
     owner: Several = Field("", description="User names or ids.")
+    binned: bool = Field(default=False, description="Those in the bin, and not the others.")
     ordering: Annotated[str, Field(max_length=50, description=f"{', '.join(ORDERINGS)}; `-` turns it round.")] = "name"
 
 
@@ -140,6 +159,7 @@ class VMChange(Input):
     description: Annotated[str, StringConstraints(max_length=100_000)] | None = None
     tags: Annotated[list[Annotated[str, StringConstraints(max_length=100)]], Field(max_length=100)] | None = None
     autostart: bool | None = None
+    protected: bool | None = Field(None, description="true: it cannot be deleted.")
     project: Annotated[str, StringConstraints(max_length=100)] | None = Field(None, description="null: none.")
     owner: Annotated[str, StringConstraints(max_length=150)] | None = Field(
         None, description="A user's name or id; null: nobody."
@@ -150,7 +170,7 @@ class BulkIn(Input):
     """The same for many guests: those in `ids`, or those that `filter` finds."""
 
     action: Annotated[str, StringConstraints(max_length=50)] = Field(
-        examples=["start"], json_schema_extra={"enum": list(services.ACTIONS)}
+        examples=["start"], json_schema_extra={"enum": list(services.BULK_ACTIONS)}
     )
     ids: (
         Annotated[
@@ -167,8 +187,8 @@ class BulkIn(Input):
     @field_validator("action")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in services.ACTIONS:
-            raise ValueError(f"one of {', '.join(services.ACTIONS)}")
+        if name not in services.BULK_ACTIONS:
+            raise ValueError(f"one of {', '.join(services.BULK_ACTIONS)}")
         return name
 
     @model_validator(mode="after")
@@ -182,8 +202,11 @@ class DeleteQuery(BaseModel):
     """How a guest is deleted."""
 
     force: bool = Field(default=False, description="Force a running guest off first.")
-    storage: Literal["keep", "delete"] = Field("keep", description="Whether its disks go as well.")
-    bin: bool = Field(default=True, description="Keep it for a while.")
+    storage: Literal["keep", "delete"] | None = Field(
+        None,
+        description="Whether its disks go as well; `keep` unless told. Of a guest in the bin: as was told when it went there.",
+    )
+    bin: bool = Field(default=True, description="Keep it for a while; false: at once and for good.")
     on_conflict: Literal["wait", "fail"] = Field(
         "wait", description="`fail`: 409 when anything is under way on the guest."
     )
@@ -249,7 +272,13 @@ def _json(vm: VM, has: Devices, offers: Offers) -> dict[str, Any]:
         "project": vm.project or None,
         "owner": vm.owner.username if vm.owner else None,
         "lease": None,
+        "protected": vm.protected,
+        "binned_at": moment(vm.binned_at),
+        "binned_by": vm.binned_by or None,
+        "bin_until": moment(vm.bin_until),
+        "bin_storage": vm.bin_storage or None,
         "addresses": vm.addresses,
+        "address_reasons": vm.address_reasons,
         "disks": has.disks,
         "interfaces": has.interfaces,
         "graphics": vm.graphics,
@@ -277,6 +306,7 @@ def vm_list(request: HttpRequest, listing: Query[VMListing]) -> HttpResponse:
         ordering=listing.ordering or "name",
         cursor=listing.cursor,
         limit=listing.limit,
+        binned=listing.binned,
     )
     return answer({"items": vms_json(page.items, by=by), "total": page.total, "next": page.next})
 
@@ -295,8 +325,10 @@ def vm_bulk(request: HttpRequest, payload: BulkIn) -> HttpResponse:
     With `Prefer: wait=N` 200 and the operation, if it has ended by then.
     """
     by = actor_of(request)
-    services.action_params(services.action_class(payload.action), payload.params)
-    vms = vms_by_id(by, payload.ids) if payload.ids is not None else vms_found(by, payload.filter or "")
+    services.action_params(services.action_class(payload.action, services.BULK_ACTIONS), payload.params)
+    binned = payload.action == "restore"
+    ids, wanted = payload.ids, payload.filter or ""
+    vms = vms_found(by, wanted, binned=binned) if ids is None else vms_by_id(by, ids, binned=binned)
     if len(vms) > services.BULK_MAX:
         detail = f"at most {services.BULK_MAX:,} guests"
         raise BadInput(f"filter finds {len(vms):,}: {detail}.", errors=[{"pointer": "/filter", "detail": detail}])
@@ -340,11 +372,7 @@ def vm_change(request: HttpRequest, vm_id: UUID, payload: VMChange) -> HttpRespo
     version = if_match(request, vm.version)
     changes = payload.model_dump(exclude_unset=True)
     autostart = changes.pop("autostart", None)
-    for name in ("title", "description", "project"):
-        if name in changes:
-            changes[name] = changes[name] or ""
-    if "tags" in changes:
-        changes["tags"] = changes["tags"] or []
+    changes |= {name: changes[name] or empty for name, empty in _EMPTY.items() if name in changes}
     if "owner" in changes:
         changes["owner"] = _user(changes["owner"])
     operation = None
@@ -362,6 +390,10 @@ def vm_change(request: HttpRequest, vm_id: UUID, payload: VMChange) -> HttpRespo
             raise Recorded(operation.error)
     vm = services.vm_get(vm_id, by=by)
     return single(request, vm_json(vm, by=by), version=vm.version)
+
+
+_EMPTY: dict[str, Any] = {"title": "", "description": "", "project": "", "tags": [], "protected": False}
+"""What null stands for."""
 
 
 def _user(name: str | None) -> User | None:
@@ -386,13 +418,24 @@ def vm_delete(
     vm_id: UUID,
     query: Query[DeleteQuery],
 ) -> HttpResponse:
-    """An operation. Its result holds the definition (for scope `admin`), so that the guest can be defined again."""
+    """An operation. The guest goes to the bin: off, and out of the lists, until `restore` has it back or its time is up.
+
+    With `bin=false`, also of a guest in the bin, it goes at once and for good. The result holds the definition then (for scope
+    `admin`), so that it can be defined again, and with `storage=delete` the volumes that went and those that were kept, each with
+    its reason: what another guest, an overlay or an image uses, and what lies in no storage pool.
+    """
     by = actor_of(request)
     vm = services.vm_get(vm_id, by=by)
     if_match(request, vm.version)
-    if query.storage == "delete":
-        raise Unsupported("Disks cannot be deleted here yet: leave storage=keep.", feature="storage.pools")
-    return Started(request, services.vm_delete(vm=vm, by=by, force=query.force, on_conflict=query.on_conflict), by)
+    operation = services.vm_delete(
+        vm=vm,
+        by=by,
+        force=query.force,
+        storage=query.storage,
+        to_bin=query.bin,
+        on_conflict=query.on_conflict,
+    )
+    return Started(request, operation, by)
 
 
 @router.post(
@@ -408,6 +451,7 @@ def vm_delete(
                     "examples": {
                         "shutdown": {"value": {"timeout_seconds": 60, "force_after": True}},
                         "autostart": {"value": {"enabled": True}},
+                        "restore": {"value": {"name": "web-02"}},
                     },
                 }
             },
@@ -430,24 +474,6 @@ def vm_act(
 
 
 # -- what only the hypervisor knows ----------------------------------------------------------------------------------------
-@router.get(
-    "/vms/{vm_id}/xml",
-    response=None,
-    operation_id="get_vm_xml",
-    summary="Its definition",
-    openapi_extra={
-        "responses": {200: {"description": "OK", "content": {"application/xml": {"schema": {"type": "string"}}}}}
-    },
-)
-@access("vm.xml")
-@problems(502, 503, 504)
-def vm_xml(request: HttpRequest, vm_id: UUID) -> HttpResponse:
-    """As the hypervisor has it now, without console passwords."""
-    by = actor_of(request)
-    text = services.vm_definition(vm=services.vm_get(vm_id, by=by), by=by)
-    return HttpResponse(text, content_type="application/xml; charset=utf-8", headers={"Cache-Control": "no-store"})
-
-
 @router.get(
     "/vms/{vm_id}/screenshot",
     response=None,

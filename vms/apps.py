@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from importlib import import_module
+
 from django.apps import AppConfig
 
 
@@ -7,3 +9,14 @@ class VmsConfig(AppConfig):
     """Guests."""
 
     name = "vms"
+
+    def ready(self) -> None:
+        """Tell what it knows of the uses of volumes and networks; the actions of a room within the room register themselves."""
+        from networks import guests  # noqa: PLC0415 - models cannot be imported before
+        from storage import uses  # noqa: PLC0415
+        from vms.uses import GuestDisks, plugs  # noqa: PLC0415
+
+        uses.register(GuestDisks())
+        guests.register(plugs)
+        import_module("vms.definitions.actions")
+        import_module("vms.snapshots.actions")

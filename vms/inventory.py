@@ -6,6 +6,9 @@ refused by `observed_at`. A wall clock that was set back would refuse all news: 
 
 The row and its events are one transaction. Every event has a version of its own, since readers drop what is not newer.
 Tags, project, owner, title and description are ours: taken over when a guest is first seen, never overwritten by a look at it.
+A guest that we made carries the id of its row-to-be in its definition: whoever sees it first makes that row.
+
+Addresses are asked for apart (`vms_addresses`): they are not in a listing, and a guest takes its time to have one.
 """
 
 from __future__ import annotations
@@ -14,26 +17,31 @@ import datetime as dt
 import hashlib
 import logging
 import time
+import uuid as uuids
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
+from accounts.models import User
 from core import bulk
 from core.errors import BadInput, Missing
 from core.fields import check_tags
 from events import log as event_log
 from hosts.models import Hypervisor
 from operations.models import Operation
+from vms.addresses import flattened, reasons
 from vms.choices import ACTIVE, State
-from vms.models import VM, VMDisk, VMNic
+from vms.definitions.drift import definitions_changed
+from vms.deletion.facts import OUT_OF_BIN, heed_bin
+from vms.models import VM, Snapshot, VMDisk, VMNic
 
 if TYPE_CHECKING:
-    import uuid as uuids
     from collections.abc import Iterable, Mapping, Sequence
 
     from drivers.types import DiskInfo, GraphicsInfo, GuestInfo, NicInfo
+    from vms.addresses import Told
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +53,8 @@ CLOCK_SLACK = dt.timedelta(seconds=5)
 RESTART_SLACK = dt.timedelta(seconds=2)
 """News of a start may arrive this much after a worker has read the started guest itself."""
 _STATES = frozenset(State.values)
+_ADDRESSED = (*ACTIVE, State.UNKNOWN)
+"""States in which a guest may have addresses."""
 _ATTEMPTS = 3
 _DISK_COLUMNS = ("vm_id", "target", "device", "bus", "source", "pool", "format", "size_bytes", "readonly")
 _NIC_COLUMNS = ("vm_id", "mac", "model", "network", "link", "target")
@@ -70,6 +80,7 @@ class _Seen:
     started_at: dt.datetime | None
     cause: str
     facts: dict[str, Any]
+    pk: uuids.UUID | None = None
 
 
 @dataclass(slots=True)
@@ -82,6 +93,7 @@ class _Work:
     untouched: list[uuids.UUID] = field(default_factory=list)
     children: list[tuple[VM, GuestInfo]] = field(default_factory=list)
     news: list[tuple[VM, str, dict[str, Any]]] = field(default_factory=list)
+    redefined: list[VM] = field(default_factory=list)
 
 
 # -- the doors ---------------------------------------------------------------------------------------------------------
@@ -92,6 +104,7 @@ def vm_observe(
     seen_at: dt.datetime | None = None,
     started_at: dt.datetime | None = None,
     cause: str = "",
+    pk: uuids.UUID | None = None,
 ) -> VM:
     """Write down what was seen of one guest, unless something newer is known; the row as it now is.
 
@@ -101,11 +114,13 @@ def vm_observe(
         seen_at: A time before the reading began; now when left out.
         started_at: When a start was heard of since the last look: a guest that stopped and started in between looks unchanged.
         cause: Why it was looked at, for the events `vm.defined` and `vm.undefined`.
+        pk: The id of its row, where it is seen for the first time.
 
     Raises:
         Missing: The hypervisor was removed meanwhile.
     """
     seen = _seen(info, seen_at or timezone.now(), started_at, cause)
+    seen.pk = pk
     return _observe_batch(hypervisor.pk, [seen]).rows[seen.facts["uuid"]]
 
 
@@ -165,6 +180,37 @@ def vms_gone(
     return sum(_bury(hypervisor.pk, order[start : start + BATCH], at, cause) for start in range(0, len(order), BATCH))
 
 
+def vms_addresses(hypervisor: Hypervisor, told: Mapping[str, Told]) -> int:
+    """Write down what was said of the addresses of running guests, by identifier; of how many they changed. Short transactions."""
+    order = sorted(told)
+    return sum(
+        _write_addresses(hypervisor.pk, {uuid: told[uuid] for uuid in order[start : start + BATCH]})
+        for start in range(0, len(order), BATCH)
+    )
+
+
+def vm_say(vm: VM, *, actor: str, **ours: Any) -> None:
+    """Write down what is ours to say of a guest, where it is not so already: for hypervisors that keep none of it."""
+    changed = {name: value for name, value in ours.items() if getattr(vm, name) != value}
+    if not changed:
+        return
+    with transaction.atomic():
+        VM.objects.filter(pk=vm.pk).update(version=models.F("version") + 1, updated_at=timezone.now(), **changed)
+        vm.refresh_from_db(fields=["version", *changed])
+        shown = {name: value.get_username() if isinstance(value, User) else value for name, value in changed.items()}
+        event_log.append(
+            [
+                event_log.NewEvent(
+                    type="vm.changed",
+                    object=vm.ref,
+                    object_name=vm.name,
+                    actor=actor,
+                    data={"version": vm.version, "changed": shown},
+                )
+            ]
+        )
+
+
 # -- what was seen -----------------------------------------------------------------------------------------------------
 def _text(value: object, limit: int) -> str:
     """Text that a column takes: PostgreSQL refuses NUL, and a column has its length."""
@@ -222,10 +268,12 @@ def _digest(info: GuestInfo) -> str:
     They differ: a running guest's interfaces are not those of its definition, they have a device on the host.
     """
     devices = repr((info.disks, info.interfaces)).encode()
-    definition = info.xml_digest.encode()
-    return (
-        hashlib.blake2b(definition, digest_size=16).hexdigest() + hashlib.blake2b(devices, digest_size=16).hexdigest()
-    )
+    return definition_digest(info.xml_digest) + hashlib.blake2b(devices, digest_size=16).hexdigest()
+
+
+def definition_digest(xml_digest: str) -> str:
+    """How `VM.xml_digest` begins where a `GuestInfo` has this one: 32 characters."""
+    return hashlib.blake2b(xml_digest.encode(), digest_size=16).hexdigest()
 
 
 # -- comparing ---------------------------------------------------------------------------------------------------------
@@ -240,6 +288,11 @@ def _changes(row: VM, seen: _Seen) -> dict[str, Any]:
     started_at = _started_at(row, seen)
     if started_at != row.started_at:
         changes["started_at"] = started_at
+    if row.bin_name or row.binned_at:
+        heed_bin(row, seen.facts, changes)
+    if seen.facts["state"] not in _ADDRESSED:
+        # Whoever has them next may be another.
+        changes |= {name: empty for name, empty in (("addresses", []), ("address_reasons", {})) if getattr(row, name)}
     return changes
 
 
@@ -313,7 +366,9 @@ def _write(hypervisor_id: uuids.UUID, batch: list[_Seen]) -> _Work:
     if fresh:
         _create(hypervisor_id, fresh, work)
     _rebuild_children(work.children)
-    _announce(work.news)
+    announce(work.news)
+    if work.redefined:
+        definitions_changed(work.redefined)
     return work
 
 
@@ -328,6 +383,8 @@ def _update(row: VM, seen: _Seen, work: _Work) -> None:
     if "xml_digest" in changes:
         if seen.facts["xml_digest"][32:] != row.xml_digest[32:]:
             work.children.append((row, seen.info))
+        if seen.facts["xml_digest"][:32] != row.xml_digest[:32]:
+            work.redefined.append(row)
         changes |= {name: value for name, value in _titles(seen.info).items() if value and not getattr(row, name)}
     for name, value in changes.items():
         setattr(row, name, value)
@@ -349,6 +406,8 @@ def _news(row: VM, seen: _Seen, changes: dict[str, Any]) -> list[tuple[str, dict
         reason = shown.pop("state_reason", row.state_reason)
         news.append(("vm.state_changed", {"from": row.state, "to": shown.pop("state"), "reason": reason}))
         shown.pop("started_at", None)  # the event's own time says it
+    for name in OUT_OF_BIN.keys() - {"binned_at"}:
+        shown.pop(name, None)
     digest = shown.pop("xml_digest", None)
     if digest is not None:
         if digest[:32] != row.xml_digest[:32]:
@@ -378,9 +437,12 @@ def _titles(info: GuestInfo) -> dict[str, str]:
 
 def _create(hypervisor_id: uuids.UUID, fresh: list[_Seen], work: _Work) -> None:
     rows = []
+    ids, owners = _own_ids(fresh), _owners(fresh)
     for seen in fresh:
         row = VM(
+            **({"id": ids[seen.facts["uuid"]]} if seen.facts["uuid"] in ids else {}),
             hypervisor_id=hypervisor_id,
+            owner=owners.get(str(seen.info.metadata.get("owner", ""))),
             observed_at=seen.at,
             state_since=seen.started_at,
             started_at=seen.started_at if seen.facts["state"] in ACTIVE else None,
@@ -393,6 +455,24 @@ def _create(hypervisor_id: uuids.UUID, fresh: list[_Seen], work: _Work) -> None:
         work.news.append((row, "vm.defined", {**_said(row.state, seen.cause), "version": row.version}))
     bulk.insert(rows)
     work.defined += len(rows)
+
+
+def _own_ids(fresh: list[_Seen]) -> dict[str, uuids.UUID]:
+    """Identifier → the id that its definition names, where no row has it: a copy of a definition is another guest."""
+    named: dict[uuids.UUID, str] = {}
+    for seen in fresh:
+        try:
+            pk = seen.pk or uuids.UUID(str(seen.info.metadata["id"]))
+        except (KeyError, ValueError):
+            continue
+        named.setdefault(pk, seen.facts["uuid"])
+    taken = set(VM.objects.filter(pk__in=named).values_list("pk", flat=True)) if named else set()
+    return {uuid: pk for pk, uuid in named.items() if pk not in taken}
+
+
+def _owners(fresh: list[_Seen]) -> dict[str, User]:
+    names = {str(seen.info.metadata["owner"]) for seen in fresh if seen.info.metadata.get("owner")}
+    return {user.username: user for user in User.objects.filter(username__in=names)} if names else {}
 
 
 def _adopted(info: GuestInfo) -> dict[str, Any]:
@@ -447,6 +527,27 @@ def _rebuild_children(children: list[tuple[VM, GuestInfo]]) -> None:
     bulk.insert_rows(VMNic, _NIC_COLUMNS, nics)
 
 
+def _write_addresses(hypervisor_id: uuids.UUID, told: Mapping[str, Told]) -> int:
+    with transaction.atomic():
+        rows = list(
+            VM.objects.select_for_update()
+            .filter(hypervisor_id=hypervisor_id, uuid__in=told, gone_at=None, state__in=_ADDRESSED)
+            .order_by("uuid")
+        )
+        news: list[tuple[VM, str, dict[str, Any]]] = []
+        for row in rows:
+            found, why = [_plain(one) for one in flattened(told[row.uuid])], _plain(reasons(told[row.uuid]))
+            values: dict[str, Any] = {} if why == row.address_reasons else {"address_reasons": why}
+            if found != row.addresses:
+                row.version += 1
+                values |= {"addresses": found, "version": row.version, "updated_at": timezone.now()}
+                news.append((row, "vm.changed", {"version": row.version, "changed": {"addresses": found}}))
+            if values:
+                VM.objects.filter(pk=row.pk).update(**values)
+        announce(news)
+    return len(news)
+
+
 def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cause: str) -> int:
     with transaction.atomic():
         rows = list(
@@ -455,9 +556,11 @@ def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cau
             .order_by("uuid")
         )
         rows = [row for row in rows if _newer(row, at)]
+        Snapshot.objects.filter(vm__in=rows).delete()
         news: list[tuple[VM, str, dict[str, Any]]] = []
         for row in rows:
-            values: dict[str, Any] = {"gone_at": at, "observed_at": at, "started_at": None}
+            values: dict[str, Any] = {"gone_at": at, "observed_at": at, "started_at": None, **OUT_OF_BIN}
+            values |= {"addresses": [], "address_reasons": {}, "snapshots_read_at": None}
             if row.state in ACTIVE:
                 # A transient guest that stopped, or one that was moved away: here it runs no longer.
                 row.version += 1
@@ -467,11 +570,11 @@ def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cau
             row.version += 1
             news.append((row, "vm.undefined", {**_said(values.get("state", row.state), cause), "version": row.version}))
             VM.objects.filter(pk=row.pk).update(version=row.version, updated_at=timezone.now(), **values)
-        _announce(news)
+        announce(news)
     return len(rows)
 
 
-def _announce(news: list[tuple[VM, str, dict[str, Any]]]) -> None:
+def announce(news: list[tuple[VM, str, dict[str, Any]]]) -> None:
     """Append the events, each naming the operation that works on its guest just now, and who asked for it."""
     if not news:
         return

@@ -9,9 +9,14 @@ from core.fields import TagsField
 from core.models import BaseModel
 from drivers.types import GuestRef
 from hosts.choices import VirtualizationTypeChoice
-from vms.choices import Kind, State
+from vms.choices import BinStorage, Kind, RevisionSource, SnapshotKind, State
 
 _LINE = models.Value("\n")
+
+PRESENT = models.Q(gone_at__isnull=True, binned_at__isnull=True)
+"""Guests that lists and counts are of: on their hypervisor, and not in the bin."""
+BINNED = models.Q(gone_at__isnull=True, binned_at__isnull=False)
+"""Those in the bin."""
 
 
 class VM(BaseModel):
@@ -46,14 +51,30 @@ class VM(BaseModel):
     boot = models.JSONField(default=dict)
     graphics = models.JSONField(default=list)
     consoles = models.JSONField(default=list)
-    addresses = models.JSONField(default=list)
+    addresses = models.JSONField(
+        default=list, help_text="address, prefix, mac, source; the most trusted source of each"
+    )
+    address_reasons = models.JSONField(default=dict, help_text="source → why it names none")
     xml_digest = models.CharField(max_length=64, blank=True)
+    snapshots_read_at = models.DateTimeField(null=True, blank=True, help_text="null: nobody has looked for any yet")
 
     title = models.CharField(max_length=255, blank=True)
     description = models.TextField(blank=True)
     tags = TagsField()
     project = models.CharField(max_length=100, blank=True)
     owner = models.ForeignKey("accounts.User", on_delete=models.SET_NULL, null=True, blank=True, related_name="vms")
+    protected = models.BooleanField(default=False, help_text="it cannot be deleted")
+
+    binned_at = models.DateTimeField(
+        null=True, blank=True, help_text="since when it is in the bin (`vms.deletion.binned`)"
+    )
+    binned_by = models.CharField(max_length=150, blank=True)
+    bin_until = models.DateTimeField(null=True, blank=True, help_text="then it goes for good")
+    bin_storage = models.CharField(
+        max_length=6, choices=BinStorage.choices, blank=True, help_text="what its disks do then"
+    )
+    bin_name = models.CharField(max_length=255, blank=True, help_text="what it is called there on its hypervisor")
+    bin_autostart = models.BooleanField(default=False, help_text="whether it started with its host before")
 
     words = models.GeneratedField(
         expression=Concat("name", _LINE, "title", _LINE, "tags", _LINE, "os", output_field=models.TextField()),
@@ -68,15 +89,16 @@ class VM(BaseModel):
             models.CheckConstraint(condition=models.Q(state__in=State.values), name="vm_state_known"),
         ]
         indexes = [
-            models.Index(Lower("name"), "id", name="vm_name", condition=models.Q(gone_at__isnull=True)),
-            models.Index(fields=["state"], name="vm_state", condition=models.Q(gone_at__isnull=True)),
-            models.Index(fields=["memory_bytes", "id"], name="vm_memory", condition=models.Q(gone_at__isnull=True)),
+            models.Index(Lower("name"), "id", name="vm_name", condition=PRESENT),
+            models.Index(fields=["state"], name="vm_state", condition=PRESENT),
+            models.Index(fields=["memory_bytes", "id"], name="vm_memory", condition=PRESENT),
             # Counted on every page, for the navigation: 10,000 guests in 0.7 ms out of the index alone, 4.4 ms without.
             models.Index(
                 fields=["hypervisor", "state", "state_reason"],
                 name="vm_fleet",
-                condition=models.Q(gone_at__isnull=True),
+                condition=PRESENT,
             ),
+            models.Index(fields=["bin_until"], name="vm_bin", condition=models.Q(binned_at__isnull=False)),
         ]
 
     def __str__(self) -> str:
@@ -90,7 +112,12 @@ class VM(BaseModel):
     @property
     def guest_ref(self) -> GuestRef:
         """Its name for a driver session."""
-        return GuestRef(uuid=self.uuid, name=self.name)
+        return GuestRef(uuid=self.uuid, name=self.bin_name or self.name)
+
+    @property
+    def half_binned(self) -> bool:
+        """Whether it was on its way to the bin, did not get there, and is not yet called or started as before."""
+        return self.binned_at is None and bool(self.bin_name or self.bin_autostart)
 
     @property
     def memory_limited(self) -> bool:
@@ -140,3 +167,66 @@ class VMNic(models.Model):
 
     def __str__(self) -> str:
         return self.mac
+
+
+class Revision(models.Model):
+    """A definition that a guest had or has, without passwords. Kept from the first change that is made here on, the newest of them.
+
+    `vms.definitions.history` is its only writer.
+    """
+
+    vm = models.ForeignKey("vms.VM", on_delete=models.CASCADE, related_name="revisions")
+    number = models.PositiveIntegerField(help_text="1, 2, 3 … of its guest")
+    xml = models.TextField()
+    digest = models.CharField(max_length=64, help_text="sha256 of the text; the ETag of `GET /vms/{id}/xml`")
+    at = models.DateTimeField(auto_now_add=True)
+    source = models.CharField(max_length=12, choices=RevisionSource.choices)
+    actor = models.CharField(max_length=150, blank=True, help_text="empty: somebody outside")
+    comment = models.CharField(max_length=500, blank=True)
+    operation = models.UUIDField(null=True, blank=True)
+    restored = models.PositiveIntegerField(
+        null=True, blank=True, help_text="the number of the revision that it brought back"
+    )
+    added = models.PositiveIntegerField(default=0, help_text="lines, against the one before")
+    removed = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["vm", "number"], name="revision_unique"),
+            models.CheckConstraint(condition=models.Q(source__in=RevisionSource.values), name="revision_source_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.vm_id} {self.number}"
+
+
+class Snapshot(models.Model):
+    """A state of a guest that it can go back to, as the hypervisor told it last (`VM.snapshots_read_at`); never edited by hand."""
+
+    vm = models.ForeignKey("vms.VM", on_delete=models.CASCADE, related_name="snapshots")
+    name = models.CharField(max_length=255)
+    description = models.TextField(blank=True)
+    parent = models.CharField(max_length=255, blank=True, help_text="name of the one that it grew from")
+    created_at = models.DateTimeField(
+        null=True, blank=True, help_text="by the hypervisor's clock; null: it does not tell"
+    )
+    state = models.CharField(max_length=14, choices=State.choices, default=State.SHUTOFF)
+    memory = models.BooleanField(default=False)
+    kind = models.CharField(max_length=10, choices=SnapshotKind.choices, default=SnapshotKind.INTERNAL)
+    current = models.BooleanField(default=False)
+    disks = models.JSONField(default=list)
+    size_bytes = models.BigIntegerField(null=True, blank=True)
+    no_revert = models.CharField(max_length=500, blank=True, help_text="why it cannot be gone back to")
+    no_delete = models.CharField(max_length=500, blank=True, help_text="why it cannot be deleted")
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["vm", "name"], name="snapshot_name_unique"),
+            models.CheckConstraint(condition=models.Q(state__in=State.values), name="snapshot_state_known"),
+            models.CheckConstraint(condition=models.Q(kind__in=SnapshotKind.values), name="snapshot_kind_known"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

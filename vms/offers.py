@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
     from vms.models import VM
 
-DECIDING: Final = ("hypervisor_id", "state", "persistent", "has_managed_save", "consoles")
+DECIDING: Final = (
+    "hypervisor_id",
+    "state",
+    "persistent",
+    "has_managed_save",
+    "protected",
+    "binned_at",
+    "bin_name",
+    "bin_autostart",
+    "consoles",
+)
 """All columns that a check looks at, save those that only stand in its reason: id and name. `tests/web/test_alike.py` watches."""
 _NAME: Final = "\0name\0"
 

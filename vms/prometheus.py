@@ -21,7 +21,7 @@ from metrics.rates import NAMES
 from operations.choices import State as OperationState
 from operations.models import Operation
 from vms.choices import State
-from vms.models import VM
+from vms.models import PRESENT, VM
 
 if TYPE_CHECKING:
     import uuid
@@ -110,9 +110,7 @@ def operations() -> Iterator[Family]:
 
 def guests() -> Iterator[Family]:
     """Guests: one query for what they are, one for what they use."""
-    counted = (
-        VM.objects.filter(gone_at=None).order_by().values_list("hypervisor__host__name", "hypervisor__driver", "state")
-    )
+    counted = VM.objects.filter(PRESENT).order_by().values_list("hypervisor__host__name", "hypervisor__driver", "state")
     by_host = {(host, driver, state): count for host, driver, state, count in counted.annotate(count=Count("pk"))}
     places = sorted({key[:2] for key in by_host})
     yield Family(
@@ -121,7 +119,7 @@ def guests() -> Iterator[Family]:
         labels=("host_name", "driver", "state"),
         samples=[((*place, state), by_host.get((*place, state), 0)) for place in places for state in State.values],
     )
-    rows = VM.objects.filter(gone_at=None).order_by("pk")
+    rows = VM.objects.filter(PRESENT).order_by("pk")
     keys: dict[uuid.UUID, tuple[str, str, str]] = {}
     sizes: list[tuple[tuple[str, str, str], int, int, int]] = []
     for pk, name, host, state, vcpus, memory in rows.values_list(

@@ -35,6 +35,7 @@ ICONS: Final = {
     "resume": "play",
     "managed-save": "disk",
     "discard-managed-save": "trash",
+    "rename": "tag",
 }
 _MAIN = {
     State.RUNNING: "shutdown",
@@ -57,6 +58,7 @@ def labels() -> dict[str, str]:
         "resume": _("Resume"),
         "managed-save": _("Save to disk"),
         "discard-managed-save": _("Discard saved memory"),
+        "rename": _("Rename"),
     }
 
 
@@ -203,6 +205,8 @@ def vm_buttons(vm: VM, *, by: Actor) -> dict[str, Any]:
         "more": [one for one in map(button, rare) if one.get("code") != UNSUPPORTED],
         "console": console,
         "autostart": actions["autostart"],
+        "rename": button("rename"),
         "delete": actions["delete"],
+        "restore": actions["restore"],
         "primary": "console" if vm.state == State.RUNNING and console["allowed"] else main[0]["name"],
     }

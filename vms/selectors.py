@@ -25,7 +25,7 @@ from hosts.models import Hypervisor
 from metrics.models import Latest
 from vms import grammar
 from vms.choices import Kind, State
-from vms.models import VM, VMDisk, VMNic
+from vms.models import BINNED, PRESENT, VM, VMDisk, VMNic
 
 if TYPE_CHECKING:
     import uuid
@@ -83,6 +83,7 @@ _ORDER_KEYS: dict[str, Any] = {
     "driver": lambda: F("hypervisor__driver"),
     "owner": lambda: Coalesce("owner__username", Value("")),
     "started_at": lambda: Coalesce("started_at", _NEVER_STARTED),
+    "binned_at": lambda: Coalesce("binned_at", _NEVER_STARTED),
     "cpu": _cpu_now,
 }
 _PLAIN_ORDERINGS = (
@@ -99,18 +100,19 @@ _PLAIN_ORDERINGS = (
 ORDERINGS: dict[str, str] = {name: f"order_{name}" for name in _ORDER_KEYS} | {name: name for name in _PLAIN_ORDERINGS}
 
 
-def vm_list(by: Actor, *, q: str = "", filters: Mapping[str, str] | None = None) -> QuerySet[VM]:
+def vm_list(by: Actor, *, q: str = "", filters: Mapping[str, str] | None = None, binned: bool = False) -> QuerySet[VM]:
     """Guests that `by` may see, filtered, not ordered and with nothing joined.
 
     Args:
         by: The caller.
         q: The search language of `vms.grammar`.
         filters: Of `FILTERS`; several values by commas, an empty text filters nothing.
+        binned: Those in the bin, and not the others.
 
     Raises:
         BadInput: A value that no guest could have, or a search that is too long.
     """
-    rows = visible(by, VM.objects.filter(gone_at=None))
+    rows = visible(by, VM.objects.filter(BINNED if binned else PRESENT))
     for name, text in (filters or {}).items():
         values = _values(name, text)
         if values:
@@ -168,6 +170,7 @@ def vm_page(
     limit: int | None = None,
     grouped: bool = False,
     whole: bool = True,
+    binned: bool = False,
 ) -> Page[VM]:
     """One page of `vm_list`. Raises BadInput.
 
@@ -180,8 +183,9 @@ def vm_page(
         limit: 1 to 500, 50 when None.
         grouped: Guests of one host stand together, hosts by name.
         whole: With the owner, for the JSON; else with hypervisor and host alone, and without `NOT_IN_A_ROW`.
+        binned: As for `vm_list`.
     """
-    rows = vm_list(by, q=q, filters=filters)
+    rows = vm_list(by, q=q, filters=filters, binned=binned)
     # A search that finds few is one look at the table as it lies, and counted by it. In the list's order, guest by guest, the same look
     # takes twice as long.
     found = list(rows.values_list("pk", flat=True)[: FOUND_FEW + 1]) if q else []
@@ -212,9 +216,9 @@ def vms_present(by: Actor, ids: Iterable[uuid.UUID]) -> list[VM]:
     return list(_with_hypervisors(vm_list(by).filter(pk__in=list(ids))))
 
 
-def vm_count(by: Actor, *, q: str = "") -> int:
+def vm_count(by: Actor, *, q: str = "", binned: bool = False) -> int:
     """How many guests a search finds, for saved views. Raises BadInput."""
-    return vm_list(by, q=q).count()
+    return vm_list(by, q=q, binned=binned).count()
 
 
 def latest_samples(vms: Iterable[VM]) -> dict[Any, Latest]:
@@ -328,12 +332,12 @@ def _tag_counts(rows: QuerySet[VM]) -> Counter[str]:
 
 
 # -- many for one call -------------------------------------------------------------------------------------------------------
-def vms_found(by: Actor, q: str) -> list[VM]:
+def vms_found(by: Actor, q: str, *, binned: bool = False) -> list[VM]:
     """All guests that a search finds, by name, with hypervisor and host. Raises BadInput."""
-    return list(_with_hypervisors(vm_list(by, q=q)).order_by(Lower("name"), "pk"))
+    return list(_with_hypervisors(vm_list(by, q=q, binned=binned)).order_by(Lower("name"), "pk"))
 
 
-def vms_by_id(by: Actor, ids: Sequence[str]) -> list[VM]:
+def vms_by_id(by: Actor, ids: Sequence[str], *, binned: bool = False) -> list[VM]:
     """Exactly these guests, each once, in this order, with hypervisor and host.
 
     Raises:
@@ -346,7 +350,7 @@ def vms_by_id(by: Actor, ids: Sequence[str]) -> list[VM]:
             raise BadInput(f"{text[:50]!r} is no id.", errors=[{"pointer": f"/ids/{position}", "detail": "no id"}])
         wanted[known] = None
     order = list(wanted)
-    rows = _with_hypervisors(vm_list(by))
+    rows = _with_hypervisors(vm_list(by, binned=binned))
     found: dict[uuid.UUID, VM] = {}
     for start in range(0, len(order), _IDS_AT_ONCE):
         found |= {vm.pk: vm for vm in rows.filter(pk__in=order[start : start + _IDS_AT_ONCE])}

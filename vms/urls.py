@@ -5,14 +5,20 @@ from __future__ import annotations
 from django.urls import path
 
 from vms import views
+from vms.creation import views as creation_views
+from vms.snapshots import views as snapshot_views
 
 urlpatterns = [
     path("vms", views.vm_list, name="vms"),
+    path("vms/new", creation_views.vm_new, name="vm-new"),
+    path("vms/bin", views.vm_bin, name="vm-bin"),
     path("vms/rows", views.vm_rows_part, name="vm-rows"),
     path("vms/filter-keys.json", views.vm_filter_keys, name="vm-filter-keys"),
     path("vms/<uuid:vm_id>", views.vm_detail, name="vm"),
     path("vms/<uuid:vm_id>/peek", views.vm_peek, name="vm-peek"),
     path("vms/<uuid:vm_id>/parts/<slug:part>", views.vm_part, name="vm-part"),
+    path("vms/<uuid:vm_id>/snapshots", snapshot_views.vm_snapshots, name="vm-snapshots"),
+    path("vms/<uuid:vm_id>/snapshots/<slug:part>", snapshot_views.vm_snapshots_part, name="vm-snapshots-part"),
     path("vms/<uuid:vm_id>/xml", views.vm_xml, name="vm-xml"),
     path("vms/<uuid:vm_id>/events", views.vm_events, name="vm-events"),
 ]

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from django.db.models import Count, Q
 from django.http import Http404, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
@@ -27,11 +28,15 @@ from operations import engine
 from operations.models import Operation
 from operations.views import title_of
 from vms import grammar, selectors
-from vms.choices import ACTIVE, State
+from vms.addresses import SOURCES
+from vms.choices import ACTIVE, BinStorage, State
 from vms.consoles import console_types
+from vms.definitions import services as definitions
+from vms.deletion.binned import bin_hours
+from vms.deletion.leftovers import fates
 from vms.models import VM
 from vms.rows import address_text, vm_buttons, vm_rows
-from vms.services import vm_get
+from vms.services import vm_actions, vm_get
 
 if TYPE_CHECKING:
     import uuid
@@ -46,7 +51,8 @@ ILL_MAX = 3
 EVENTS_PAGE = 100
 EVENTS_RECENT = 8
 OPERATIONS_RECENT = 6
-PARTS = ("head", "facts", "devices", "operations")
+REVISIONS_MAX = 50
+PARTS = ("head", "facts", "devices", "operations", "delete", "revisions")
 
 
 # -- the list ----------------------------------------------------------------------------------------------------------
@@ -81,7 +87,28 @@ def vm_list(request: HttpRequest) -> HttpResponse:
         context["hosts"] = visible(by, Host.objects.all()).count()
     part = is_htmx(request)
     context["may_manage"] = may(by, "host.manage")
+    context["has_bin"] = bin_hours() > 0
+    context["may_create"] = may(by, "vm.create")
     return render(request, "vms/_list.html" if part else "vms/list.html", context, status=status)
+
+
+@require_safe
+@access("view")
+def vm_bin(request: HttpRequest) -> HttpResponse:
+    """Guests that were deleted and can be had back, the latest first. To our own scripts the list alone."""
+    by = _actor(request)
+    page = selectors.vm_page(
+        by, ordering="-binned_at", cursor=request.GET.get("cursor") or None, limit=PAGE, binned=True
+    )
+    items = [{"vm": vm, "actions": vm_actions(vm, by=by), "delete_text": _delete_text(vm)} for vm in page.items]
+    context = {
+        "page": page,
+        "items": items,
+        "now": timezone.now(),
+        "span": _bin_span(),
+        "may_delete": may(by, "vm.delete"),
+    }
+    return render(request, "vms/_bin.html" if is_htmx(request) else "vms/bin.html", context)
 
 
 def _mark_groups(by: Actor, items: list[dict[str, Any]], q: str) -> None:
@@ -106,7 +133,7 @@ def _ill(by: Actor) -> list[Hypervisor]:
     """Hypervisors out of reach that have guests, each with how many. One query."""
     rows = visible(by, Hypervisor.objects.select_related("host").defer("credentials", "capabilities"))
     rows = rows.filter(state__in=(LinkState.OFFLINE, LinkState.ERROR))
-    counted = rows.annotate(guests=Count("vms", filter=Q(vms__gone_at=None))).filter(guests__gt=0)
+    counted = rows.annotate(guests=Count("vms", filter=Q(vms__gone_at=None, vms__binned_at=None))).filter(guests__gt=0)
     return list(counted.order_by("host__name", "driver")[:ILL_MAX])
 
 
@@ -160,7 +187,7 @@ def vm_detail(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
         vm = vm_get(vm_id, by=by)
     except Missing:
         return _gone(request, vm_id)
-    context = _page(vm, by, tab="overview") | _facts(vm) | _operations(vm, by)
+    context = tab_page(vm, by, tab="overview") | _facts(vm) | _operations(vm, by)
     recent = visible_events(by, event_list(objects=vm.ref)).order_by("-seq")[:EVENTS_RECENT]
     return render(request, "vms/detail.html", {**context, "lines": lines_of(recent), "events_limit": EVENTS_RECENT})
 
@@ -168,11 +195,14 @@ def vm_detail(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
 @require_safe
 @access("view")
 def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
-    """A living part of the same page: head, facts, devices or operations. A guest that went meanwhile says so there."""
-    if part not in PARTS:
-        raise Http404
+    """A living part of its pages: head, facts, devices, operations or revisions; or the questions before it is deleted.
+
+    A guest that went meanwhile says so there.
+    """
     by = _actor(request)
-    vm = _any_vm(vm_id, by)
+    if part not in PARTS or (part == "revisions" and not may(by, "vm.xml")):
+        raise Http404
+    vm = any_vm(vm_id, by)
     if vm.gone_at is not None:
         return render(request, "vms/_gone.html", {"vm": vm, "part": part})
     context: dict[str, Any] = {"vm": vm, "tab": ""}
@@ -182,6 +212,10 @@ def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
         context |= _facts(vm) | _buttons(vm, by)
     elif part == "operations":
         context |= _operations(vm, by)
+    elif part == "delete":
+        context |= _removal(vm)
+    elif part == "revisions":
+        context |= _revisions(vm, by)
     return render(request, f"vms/_{part}.html", context)
 
 
@@ -190,12 +224,26 @@ def vm_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
 def vm_xml(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     """The definition's tab. The definition itself is asked for by the page's script: reading it takes a worker."""
     by = _actor(request)
-    vm = vm_get(vm_id, by=by)
+    vm = any_vm(vm_id, by)
+    if vm.gone_at is not None:
+        return redirect("vm", vm.pk)
     return render(
         request,
         "vms/xml.html",
-        {**_page(vm, by, tab="xml"), "may_read": may(by, "vm.xml", vm), "why_none": _why_no_xml(vm)},
+        {
+            **tab_page(vm, by, tab="xml"),
+            **(_revisions(vm, by) if may(by, "vm.xml", vm) else {"may_read": False}),
+            "why_none": _why_no_xml(vm),
+        },
     )
+
+
+def _revisions(vm: VM, by: Actor) -> dict[str, Any]:
+    """What the definition was, and whether it can be changed. Two queries."""
+    rows = definitions.revisions(vm, by=by).defer("xml")
+    listed = list(rows[:REVISIONS_MAX])
+    more = rows.count() - len(listed) if len(listed) == REVISIONS_MAX else 0
+    return {"may_read": True, "revisions": listed, "more": more, "why_fixed": definitions.why_fixed(vm, by=by)}
 
 
 def _why_no_xml(vm: VM) -> str:
@@ -209,7 +257,7 @@ def _why_no_xml(vm: VM) -> str:
 def vm_events(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     """All that happened to it; also of a guest that is gone."""
     by = _actor(request)
-    vm = _any_vm(vm_id, by)
+    vm = any_vm(vm_id, by)
     rows = visible_events(by, event_list(objects=vm.ref))
     page = paginate(
         rows, orderings=EVENT_ORDERINGS, ordering="-seq", cursor=request.GET.get("cursor") or None, limit=EVENTS_PAGE
@@ -224,13 +272,13 @@ def vm_events(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
         return render(request, "events/_lines.html", context)
     if vm.gone_at is not None:
         return redirect("vm", vm.pk)
-    return render(request, "vms/events.html", {**context, **_page(vm, by, tab="events")})
+    return render(request, "vms/events.html", {**context, **tab_page(vm, by, tab="events")})
 
 
 def _gone(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     """When it went, what was last known, and its history."""
     by = _actor(request)
-    vm = _any_vm(vm_id, by)
+    vm = any_vm(vm_id, by)
     rows = visible_events(by, event_list(objects=vm.ref))
     page = paginate(rows, orderings=EVENT_ORDERINGS, ordering="-seq", limit=EVENTS_PAGE)
     context = {
@@ -243,7 +291,8 @@ def _gone(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     return render(request, "vms/gone.html", context)
 
 
-def _any_vm(vm_id: uuid.UUID, by: Actor) -> VM:
+def any_vm(vm_id: uuid.UUID, by: Actor) -> VM:
+    """One that the caller may see, gone or not. Raises Missing."""
     rows = VM.objects.select_related("hypervisor__host", "owner").defer("hypervisor__credentials")
     vm = visible(by, rows).filter(pk=vm_id).first()
     if vm is None:
@@ -251,7 +300,7 @@ def _any_vm(vm_id: uuid.UUID, by: Actor) -> VM:
     return vm
 
 
-def _page(vm: VM, by: Actor, *, tab: str) -> dict[str, Any]:
+def tab_page(vm: VM, by: Actor, *, tab: str) -> dict[str, Any]:
     """What the shell of each tab needs."""
     return {"vm": vm, "tab": tab, "may_edit": may(by, "vm.edit", vm), **_buttons(vm, by)}
 
@@ -282,14 +331,42 @@ def _trouble(vm: VM) -> str:
 
 
 def _delete_text(vm: VM) -> str:
-    """What exactly goes and what stays, for the confirmation."""
+    """How far it can be undone, for the confirmation; what goes and what stays is listed below it."""
     parts = []
+    if vm.binned_at is not None:
+        return _("It goes at once and for good, with its definition. The history keeps that.")
     if vm.state in ACTIVE:
         parts.append(_("The guest is running and is forced off first: what it has not written to disk is lost."))
     if "prod" in vm.tags:
         parts.append(_("It carries the tag prod."))
-    parts.append(_("Its definition goes; its disks stay where they are. The history keeps the definition."))
+    if _goes_to_bin(vm):
+        parts.append(_("It goes to the bin and can be had back for %(span)s.") % {"span": _bin_span()})
+    else:
+        parts.append(_("It goes at once and for good, with its definition. The history keeps that."))
     return " ".join(parts)
+
+
+def _bin_span() -> str:
+    """How long the bin keeps, for people; "" where there is none."""
+    hours = bin_hours()
+    return _("%(n)s h") % {"n": f"{hours:g}"} if hours else ""
+
+
+def _goes_to_bin(vm: VM) -> bool:
+    return bin_hours() > 0 and vm.persistent and vm.binned_at is None
+
+
+def _removal(vm: VM) -> dict[str, Any]:
+    """Its disks with what would become of each, for the confirmation."""
+    found = fates(vm)
+    supported, reason = vm.hypervisor.support(Feature.STORAGE_POOLS)
+    return {
+        "fates": found,
+        "deletable": supported and any(not fate.kept for fate in found),
+        "why_none": "" if supported else reason,
+        "to_bin": _goes_to_bin(vm),
+        "gone": vm.bin_storage == BinStorage.DELETE,
+    }
 
 
 def _facts(vm: VM) -> dict[str, Any]:
@@ -304,7 +381,16 @@ def _facts(vm: VM) -> dict[str, Any]:
     }
     boot = {**vm.boot, "devices": str(vm.boot.get("devices", "")).replace(",", ", ")}
     return {
-        "addresses": [text for text in map(address_text, vm.addresses) if text],
+        "addresses": [
+            {
+                "text": address_text(one),
+                "source": SOURCES.get(one.get("source", ""), "") if isinstance(one, dict) else "",
+            }
+            for one in vm.addresses
+        ],
+        "no_address": [(SOURCES.get(source, source), why) for source, why in vm.address_reasons.items()]
+        if vm.state == State.RUNNING and not vm.addresses
+        else [],
         "boot": [(word, boot[key]) for key, word in words.items() if boot.get(key)],
     }
 

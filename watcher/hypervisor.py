@@ -37,11 +37,11 @@ from drivers.types import Feature, GuestEvent, GuestRef, Support
 from hosts.choices import LinkState
 from hosts.inventory import host_observe, hypervisor_observe_link, link_state
 from watcher.rounds import backoff, renew, rest
-from watcher.sweep import listing, read_named, sweep
+from watcher.sweep import listing, read_named, read_snapshots, sweep, sweep_snapshots
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from drivers.base import Session
     from drivers.pool import SessionPool
@@ -86,12 +86,18 @@ class HypervisorWatcher:
 
     Attributes:
         attached: Subscribed and swept on the link as it stands now: the rows are true.
+        lives: How often that has come about.
+        offers: What it can do, as it last said.
+        on_start: Called in its thread when guests were heard to have started; must return at once.
     """
 
     def __init__(self, hypervisor: Hypervisor, *, pool: SessionPool) -> None:
         self.hypervisor = hypervisor
         self.endpoint = hypervisor.endpoint()
         self.attached = False
+        self.lives = 0
+        self.offers: frozenset[Feature] = frozenset()
+        self.on_start: Callable[[], None] = lambda: None
         self._pool = pool
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._thread = LongThread(f"vmm-watch-{hypervisor.driver}-{str(hypervisor.pk)[-6:]}", self._run, fatal=False)
@@ -354,10 +360,12 @@ class HypervisorWatcher:
                 still_wanted=lambda: not self.stopping,
                 read=listing if poller is None else lambda session: poller.learn(lambda: listing(session)),
             )
+            sweep_snapshots(session, self.hypervisor, still_wanted=lambda: not self.stopping)
             self._observe_delay(session)
         if self.stopping:
             return
         self.attached, self._failures = True, 0
+        self.lives += 1
         self._wanted = (LinkState.ONLINE, None)
         log.debug("swept", extra={**self._extra(), "guests": tally.seen, "changed": tally.changed})
 
@@ -375,6 +383,7 @@ class HypervisorWatcher:
             reason = no_news(label, slowest_seconds=self._told_delay)
             capabilities = {**capabilities, Feature.EVENTS: Support(supported=False, reason=reason)}
         host_observe(self.hypervisor, info, capabilities)
+        self.offers = frozenset(feature for feature, support in capabilities.items() if support.supported)
 
     def _observe_delay(self, session: Session) -> None:
         if self._poller is not None and self._poller.slowest_seconds != self._told_delay:
@@ -396,6 +405,7 @@ class HypervisorWatcher:
         """Read each guest that is named once, and write down what it is now."""
         refs: dict[str, GuestRef] = {}
         started: dict[str, dt.datetime] = {}
+        snapped = {event.uuid for event in events if event.snapshots}
         for event in events:
             refs[event.uuid] = GuestRef(uuid=event.uuid, name=event.name)
             if event.reason.partition("/")[0] == "started":
@@ -408,7 +418,15 @@ class HypervisorWatcher:
                 started=started,
                 still_wanted=lambda: not self.stopping,
             )
+            read_snapshots(
+                session,
+                self.hypervisor,
+                [ref for uuid, ref in refs.items() if uuid in snapped],
+                still_wanted=lambda: not self.stopping,
+            )
         self._failures = 0
+        if started:
+            self.on_start()
 
     def _extra(self) -> dict[str, str]:
         return {"hypervisor": str(self.hypervisor.pk), "uri": self.hypervisor.uri}

@@ -1,4 +1,4 @@
-"""The role *watcher*: keeps one watcher and one sampler going for each hypervisor that this process owns.
+"""The role *watcher*: keeps a watcher, a sampler, a survey and address rounds going for each hypervisor that this process owns.
 
 Its own thread only keeps the books: it looks at the table when the event log says that a host was added, changed or removed, and
 every 5 s. It never speaks to a hypervisor, and never waits for a thread that does.
@@ -25,9 +25,11 @@ from events.log import last_seq
 from events.models import Event
 from vms.models import VM
 from watcher import lease
+from watcher.addresses import AddressRounds
 from watcher.hypervisor import HypervisorWatcher
 from watcher.rounds import renew, rest
 from watcher.sampler import Sampler
+from watcher.survey import Survey
 
 if TYPE_CHECKING:
     import threading
@@ -64,6 +66,8 @@ class _Followed:
     host: uuid.UUID
     watcher: HypervisorWatcher
     sampler: Sampler
+    survey: Survey
+    addresses: AddressRounds
     silent: bool = False
 
 
@@ -132,10 +136,14 @@ class WatcherService:
         for followed in self._followed.values():
             if f"host/{followed.host}" in refresh:
                 followed.watcher.refresh()
+                followed.survey.look()
+                followed.addresses.look()
 
     def _check(self, pk: uuid.UUID, row: Hypervisor | None) -> None:
         followed = self._followed[pk]
         if row is not None and row.endpoint().key == followed.key and followed.watcher.alive:
+            followed.survey.revive()
+            followed.addresses.revive()
             return
         if row is not None and not followed.watcher.alive:
             log.error("a watcher ended by itself, starting it again", extra={"hypervisor": str(pk)})
@@ -148,10 +156,14 @@ class WatcherService:
         if self._pool is None:
             raise RuntimeError("start() comes first")
         watcher = HypervisorWatcher(row, pool=self._pool)
-        followed = _Followed(row.endpoint().key, row.host_id, watcher, Sampler(watcher, pool=self._pool))
-        self._followed[row.pk] = followed
-        followed.watcher.start()
-        followed.sampler.start()
+        sampler, survey = Sampler(watcher, pool=self._pool), Survey(watcher, pool=self._pool)
+        addresses = AddressRounds(watcher, pool=self._pool)
+        watcher.on_start = addresses.look
+        self._followed[row.pk] = _Followed(row.endpoint().key, row.host_id, watcher, sampler, survey, addresses)
+        watcher.start()
+        sampler.start()
+        survey.start()
+        addresses.start()
 
     def _look_for_silence(self) -> None:
         for followed in self._followed.values():
@@ -199,6 +211,8 @@ class WatcherService:
 
     @staticmethod
     def _ask_stop(followed: _Followed) -> None:
+        followed.addresses.ask_stop()
+        followed.survey.ask_stop()
         followed.sampler.ask_stop()
         followed.watcher.ask_stop()
 
@@ -209,6 +223,8 @@ class WatcherService:
         for followed in self._followed.values():
             followed.watcher.join(max(0.0, deadline - time.monotonic()))
             followed.sampler.join(max(0.0, deadline - time.monotonic()))
+            followed.survey.join(max(0.0, deadline - time.monotonic()))
+            followed.addresses.join(max(0.0, deadline - time.monotonic()))
         self._followed.clear()
         try:
             lease.leave(me=self._me)

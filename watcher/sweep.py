@@ -1,16 +1,19 @@
-"""Readings: the full listing of a hypervisor, and the guests that events named. Each ends in the inventory."""
+"""Readings: the full listing of a hypervisor, the guests that events named, and their snapshots. Each ends in the inventory."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from django.utils import timezone
 
+from drivers.answers import Checked
 from drivers.errors import NotFound, Timeout, Unreachable
-from drivers.types import GuestInfo
+from drivers.types import Feature, GuestInfo
 from hosts.inventory import hypervisor_swept
 from vms.inventory import Tally, vm_observe, vms_gone, vms_observe
+from vms.models import VM
+from vms.snapshots.inventory import snapshots_observe, snapshots_observe_all
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -59,6 +62,60 @@ def sweep(
     tally = vms_observe(hypervisor, infos, seen_at=seen_at, complete=True)
     hypervisor_swept(hypervisor)
     return tally
+
+
+def sweep_snapshots(
+    session: Session, hypervisor: Hypervisor, *, still_wanted: Callable[[], bool] = lambda: True
+) -> None:
+    """Which guests have snapshots, and which: nothing where the hypervisor keeps none.
+
+    A failure is this reading's own: guests are followed all the same, and a page that shows snapshots asks itself.
+
+    Raises:
+        Unreachable, Timeout: From the session.
+    """
+    if not session.capabilities()[Feature.SNAPSHOTS_DISK].supported:
+        return
+    seen_at = timezone.now()
+    try:
+        by_guest = _checked(session).snapshots_of_all()
+    except (Unreachable, Timeout):
+        raise
+    except Exception:
+        log.warning("snapshots could not be read", exc_info=True, extra={"hypervisor": str(hypervisor.pk)})
+        return
+    if still_wanted():
+        snapshots_observe_all(hypervisor, by_guest, seen_at=seen_at)
+
+
+def read_snapshots(
+    session: Session,
+    hypervisor: Hypervisor,
+    refs: Sequence[GuestRef],
+    *,
+    still_wanted: Callable[[], bool] = lambda: True,
+) -> None:
+    """The snapshots of these guests, after news that may be of them. Failures as in `sweep_snapshots`."""
+    if not refs or not session.capabilities()[Feature.SNAPSHOTS_DISK].supported:
+        return
+    known = VM.objects.filter(hypervisor=hypervisor, gone_at=None, uuid__in=[ref.uuid.lower() for ref in refs])
+    for vm in known:
+        seen_at = timezone.now()
+        try:
+            infos = _checked(session).snapshots(vm.guest_ref)
+        except (Unreachable, Timeout):
+            raise
+        except Exception:
+            log.warning("snapshots could not be read", exc_info=True, extra={"vm": vm.name})
+            continue
+        if not still_wanted():
+            return
+        snapshots_observe(vm, infos, seen_at=seen_at)
+
+
+def _checked(session: Session) -> Session:
+    """Whose answers make sense, or are the hypervisor's fault."""
+    return cast("Session", Checked(session))
 
 
 def read_named(

@@ -26,8 +26,11 @@ from django.utils.translation.trans_real import DjangoTranslation
 from django.views.i18n import JSONCatalog
 
 from core.units import format_bytes
+from drivers import osinfo
+from drivers.storage import POOL_TYPES
 from hosts.choices import LinkState, TechniqueChoice, VirtualizationTypeChoice
 from operations.choices import State as OperationState
+from storage.choices import PoolState
 from vms.choices import State as GuestState
 
 if TYPE_CHECKING:
@@ -55,8 +58,10 @@ STATE_LABELS: dict[str, _StrPromise] = {
     **dict(LinkState.choices),
     **{op_class(value): label for value, label in OperationState.choices},
     "not_tried": _l("Not tried"),
+    **dict(PoolState.choices),
+    "active": _l("Active"),
 }
-TURNING = frozenset({"shutting_down", "connecting", "op-running"})
+TURNING = frozenset({"shutting_down", "connecting", "op-running", "building"})
 
 DRIVER_LABELS = {
     "qemu": "QEMU",
@@ -126,6 +131,42 @@ def technique_label(value: str) -> str:
 def driver_label(value: str) -> str:
     """`qemu` → "QEMU"."""
     return DRIVER_LABELS.get(value, value)
+
+
+@register.filter
+def os_word(value: str) -> str:
+    """What people call a system of libosinfo's: `http://debian.org/debian/12` → "Debian 12"; a dash where nobody knows."""
+    known = osinfo.known().get(value)
+    if known is not None:
+        return known.name
+    words = " ".join(value.rstrip("/").split("/")[-2:]) if "://" in value else value
+    return words[:1].upper() + words[1:] if words else NOT_KNOWN
+
+
+@register.filter
+def pool_type_label(value: str) -> str:
+    """`dir` → "Directory"; a type that we make no pools of is shown as it is."""
+    known = POOL_TYPES.get(value)
+    return _(known.label) if known else value
+
+
+NETWORK_MODES = {
+    "nat": _l("NAT"),
+    "route": _l("Routed"),
+    "open": _l("Routed, no firewall"),
+    "isolated": _l("Isolated"),
+    "bridge": _l("Bridge"),
+    "private": _l("Private"),
+    "vepa": _l("VEPA"),
+    "passthrough": _l("Passthrough"),
+    "hostdev": _l("Devices of the host"),
+}
+
+
+@register.filter
+def network_mode_label(value: str) -> str:
+    """`route` → "Routed"."""
+    return str(NETWORK_MODES.get(value, value))
 
 
 @register.filter
@@ -353,13 +394,27 @@ def query(context: RequestContext, **changes: object) -> str:
 @register.simple_tag(takes_context=True)
 def curl(context: RequestContext, method: str, path: str, body: object = None) -> str:
     """The same call as a curl line; `$VMM_TOKEN` stands for the token, the address is the one in use."""
-    request = context.get("request")
-    base = f"{request.scheme}://{request.get_host()}" if request is not None else "$VMM"
-    parts = ["curl", *(() if method == "GET" else ("-X", method)), '-H "Authorization: Bearer $VMM_TOKEN"']
+    parts = _curl_begin(method)
     if body is not None:
         data = body if isinstance(body, str) else json.dumps(body)
         parts += ['-H "Content-Type: application/json"', "-d " + _shell(data)]
-    return " ".join([*parts, f"{base}/api/v1{path}"])
+    return " ".join([*parts, f"{_base(context)}/api/v1{path}"])
+
+
+@register.simple_tag(takes_context=True)
+def curl_file(context: RequestContext, method: str, path: str, media_type: str, file: str) -> str:
+    """A call that sends a file as it is."""
+    parts = [*_curl_begin(method), f'-H "Content-Type: {media_type}"', f"--data-binary @{file}"]
+    return " ".join([*parts, f"{_base(context)}/api/v1{path}"])
+
+
+def _curl_begin(method: str) -> list[str]:
+    return ["curl", *(() if method == "GET" else ("-X", method)), '-H "Authorization: Bearer $VMM_TOKEN"']
+
+
+def _base(context: RequestContext) -> str:
+    request = context.get("request")
+    return f"{request.scheme}://{request.get_host()}" if request is not None else "$VMM"
 
 
 def _shell(text: str) -> str:

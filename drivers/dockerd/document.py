@@ -88,6 +88,11 @@ class Document:
             raise self._odd(path)
         return [Document({"each": each}, what=self._what).text("each") for each in value]
 
+    def texts_by_name(self, *path: str) -> dict[str, str]:
+        """Each string of an object by its name."""
+        part = self.part(*path)
+        return {Document({"name": name}).text("name"): part.text(name) for name in part._value}  # noqa: SLF001 - its own class
+
     def has(self, name: str) -> bool:
         """Whether it is there and not null."""
         return self._value.get(name) is not None

@@ -53,7 +53,7 @@ TABLE: tuple[Row, ...] = (
         None,
         errors.AlreadyExists,
         "measured: 409 of Docker, 500 of Podman 4.3",
-        ("is already in use by", "that name is already in use"),
+        ("is already in use by", "that name is already in use", "already in use, cannot rename"),
     ),
     Row(None, errors.Busy, "409 while another removes it", ("removal of container", "already in progress")),
     Row(None, errors.WrongState, "measured: Podman 4.3 answers 500", ("container state improper",)),

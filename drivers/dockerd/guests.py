@@ -10,6 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from drivers.dockerd import errors
+from drivers.dockerd.design import DESCRIPTION_LABEL, TITLE_LABEL, facts
 from drivers.types import DiskInfo, GuestInfo, GuestKind, GuestState, NicInfo, Technique, VirtualizationType
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def inspected(found: Document, room: Room) -> GuestInfo:
     """All of one container, from `inspect`."""
     where, reason = inspected_state(found)
     policy = found.text("HostConfig", "RestartPolicy", "Name")
-    labels = found.part("Config", "Labels")
+    labels = found.texts_by_name("Config", "Labels")
     disks, interfaces = _disks(found), _interfaces(found)
     boot = _boot(found, policy)
     memory = found.number("HostConfig", "Memory")
@@ -93,13 +94,14 @@ def inspected(found: Document, room: Room) -> GuestInfo:
         max_memory_bytes=memory,
         persistent=not found.flag("HostConfig", "AutoRemove"),
         autostart=policy in ALWAYS,
-        title=labels.text("org.opencontainers.image.title"),
-        description=labels.text("org.opencontainers.image.description"),
+        title=labels.get(TITLE_LABEL, ""),
+        description=labels.get(DESCRIPTION_LABEL, ""),
         disks=disks,
         interfaces=interfaces,
         consoles=CONSOLES,
         os=found.text("Config", "Image"),
         boot=boot,
+        metadata=facts(labels),
         xml_digest=_digest(disks, interfaces, sorted(boot.items())),
     )
 

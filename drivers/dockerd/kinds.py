@@ -33,6 +33,7 @@ COMMON = frozenset(
         Feature.FORCE_OFF,
         Feature.SUSPEND,
         Feature.RESUME,
+        Feature.RENAME,
         Feature.UNDEFINE,
         Feature.CONSOLE_SERIAL,
         Feature.CONSOLE_SHELL,
@@ -41,9 +42,12 @@ COMMON = frozenset(
         Feature.METRICS_DISK,
         Feature.METRICS_NETWORK,
         Feature.EVENTS,
+        Feature.CREATE,
+        Feature.ADDRESSES,
     }
 )
 _NO_MEMORY = "An engine saves no container's memory (checkpoints are an experiment that needs CRIU)."
+_NO_WAY_BACK = "An engine makes a new image of a container (commit), and cannot set the container back to one."
 _NO_SCREEN = "A container has no screen."
 REASONS = {
     Feature.RESET: "A container has no reset button.",
@@ -54,13 +58,12 @@ REASONS = {
     Feature.CONSOLE_VNC: _NO_SCREEN,
     Feature.CONSOLE_SPICE: _NO_SCREEN,
     Feature.SCREENSHOT: _NO_SCREEN,
-    Feature.SNAPSHOTS_DISK: "This version does not manage snapshots yet.",
+    Feature.SNAPSHOTS_DISK: _NO_WAY_BACK,
     Feature.SNAPSHOTS_MEMORY: _NO_MEMORY,
+    Feature.SNAPSHOTS_LIVE: _NO_WAY_BACK,
     Feature.MIGRATION_LIVE: "An engine cannot move a running container to another host.",
     Feature.STORAGE_POOLS: "This version does not manage volumes yet.",
     Feature.NETWORKS: "This version does not manage networks yet.",
-    Feature.CREATE: "This version does not make guests here yet.",
-    Feature.ADDRESSES: "This version does not ask for addresses here yet.",
     Feature.HOTPLUG_DISK: "What is mounted into a container is settled when it is made.",
 }
 

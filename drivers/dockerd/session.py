@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
 from drivers.base import Session
-from drivers.dockerd import counters, errors
+from drivers.dockerd import counters, design, errors
 from drivers.dockerd.batch import in_parallel
 from drivers.dockerd.console import ShellConsole
 from drivers.dockerd.dial import dialer
@@ -27,16 +28,28 @@ from drivers.dockerd.guests import (
     stop_signal,
 )
 from drivers.dockerd.machine import Machine
-from drivers.errors import DriverError, NotFound, Timeout, Unreachable, Unsupported, WrongState
+from drivers.errors import DriverError, InvalidDefinition, NotFound, Timeout, Unreachable, Unsupported, WrongState
 from drivers.types import Feature, GuestState, Support
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from drivers.base import Driver
-    from drivers.types import Endpoint, GuestEvent, GuestInfo, GuestRef, GuestStats, HostInfo, HostStats
+    from drivers.types import (
+        AddressInfo,
+        Endpoint,
+        GuestEvent,
+        GuestInfo,
+        GuestRef,
+        GuestSpec,
+        GuestStats,
+        HostInfo,
+        HostStats,
+    )
 
 _R = TypeVar("_R")
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
 
 PULSE_SECONDS = 5.0
 """How often the engine is asked whether it is there. With two pings of 5 s a frozen one is noticed after 15 s."""
@@ -179,6 +192,52 @@ class DockerSession(Session):
         """Remove the container. Its volumes stay, the anonymous ones too."""
         self._must_be(ref, GuestState.SHUTOFF, GuestState.CRASHED)
         self._do(lambda client: client.remove_container(ref.uuid, v=False, force=False))
+
+    # -- a guest to be made ----------------------------------------------------------------------------------------------
+    def design(self, spec: GuestSpec) -> str:
+        """The JSON that the engine would be sent. Asks whether it has the image. Raises NotFound where it has not."""
+        made = design.body(spec, self._room)
+        self._check_image(spec.image)
+        return design.shown(spec.name, made)
+
+    def create(self, spec: GuestSpec) -> GuestInfo:
+        """Create the container. Raises NotFound where the engine has not the image: it is not pulled."""
+        made = design.body(spec, self._room)
+        there = self._made_before(spec)
+        if there is None:
+            self._check_image(spec.image)
+            answer = self._call(
+                lambda: self._engine.document(lambda client: client.create_container_from_config(made, spec.name))
+            )
+            there = container_id(answer)
+        return inspected(self._inspect(there), self._room)
+
+    def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
+        """One source, `lease`: engines have no agents, and choose the addresses themselves."""
+        return {"lease": design.addresses(self._must_be(ref, GuestState.RUNNING, GuestState.PAUSED))}
+
+    def _made_before(self, spec: GuestSpec) -> str | None:
+        labels = {"label": [f"{design.UUID_LABEL}={spec.uuid.lower()}"]}
+        rows = self._call(
+            lambda: self._engine.documents(lambda client: client.containers(all=True, filters=labels), what="list")
+        )
+        return container_id(rows[0]) if rows else None
+
+    def _check_image(self, image: str) -> None:
+        try:
+            self._do(lambda client: client.inspect_image(image))
+        except NotFound as error:
+            message = f"image: the engine has no image {image}; pull it there first ({self._driver.kind} pull {image})."
+            raise NotFound(message, field="image") from error
+
+    def rename(self, ref: GuestRef, name: str) -> None:
+        """Engines rename running containers, too; here it is the same everywhere. Podman says 500 to a name that cannot be."""
+        if _NAME.fullmatch(name) is None:
+            message = "A container's name has letters, digits and _.- after a first letter or digit, at most 255."
+            raise InvalidDefinition(message, guest=ref.name or ref.uuid)
+        found = self._must_be(ref, GuestState.SHUTOFF, GuestState.CRASHED)
+        if found.text("Name").removeprefix("/") != name:
+            self._do(lambda client: client.rename(ref.uuid, name))
 
     # -- watching --------------------------------------------------------------------------------------------------------
     def stats(self) -> Sequence[GuestStats]:

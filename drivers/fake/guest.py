@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid as uuids
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from drivers.errors import InvalidDefinition
+from drivers.fake import design
+from drivers.fake.snapshots import Tree
 from drivers.types import (
     DiskInfo,
     GuestInfo,
@@ -21,9 +23,10 @@ from drivers.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from drivers.fake.console import FakeConsole
+    from drivers.types import AddressInfo
 
 ACTIVE = frozenset({GuestState.RUNNING, GuestState.PAUSED, GuestState.SHUTTING_DOWN, GuestState.PMSUSPENDED})
 _UNITS = {"b": 1, "bytes": 1, "KiB": 1 << 10, "k": 1 << 10, "MiB": 1 << 20, "M": 1 << 20, "GiB": 1 << 30, "G": 1 << 30}
@@ -45,6 +48,8 @@ class Guest:
     os: str
     disks: tuple[DiskInfo, ...]
     interfaces: tuple[NicInfo, ...]
+    metadata: Mapping[str, str]
+    boot: Mapping[str, str]
     state: GuestState = GuestState.SHUTOFF
     reason: str = "unknown"
     persistent: bool = True
@@ -53,6 +58,9 @@ class Guest:
     obeys: bool = True
     started_at: float = 0.0
     console: FakeConsole | None = None
+    addresses: dict[str, Sequence[AddressInfo] | str] = field(default_factory=dict)
+    tree: Tree = field(default_factory=Tree)
+    marks: set[str] = field(default_factory=set)
 
     def info(self) -> GuestInfo:
         """What a session reports of it."""
@@ -79,8 +87,23 @@ class Guest:
             interfaces=self.interfaces,
             consoles=("serial",),
             os=self.os,
+            boot=self.boot,
+            metadata=self.metadata,
             xml_digest=hashlib.sha256(self.definition.encode()).hexdigest(),
         )
+
+    def rename(self, name: str) -> None:
+        """Another name, in its definition too."""
+        root = ET.fromstring(self.definition)  # noqa: S314 - our own text
+        element = root.find("name")
+        if element is not None:
+            element.text = name
+        self.name, self.definition = name, ET.tostring(root, encoding="unicode")
+
+
+def line_of(error: InvalidDefinition) -> int:
+    """Where the XML was broken; 0 where that is not what was wrong."""
+    return error.__cause__.position[0] if isinstance(error.__cause__, ET.ParseError) else 0
 
 
 def stats_of(guest: Guest, now: float) -> GuestStats:
@@ -130,9 +153,11 @@ def parse(xml: str, uuid_of: Callable[[str], str]) -> Guest:
         max_memory_bytes=maximum,
         title=root.findtext("title") or "",
         description=root.findtext("description") or "",
-        os=root.findtext("os/type") or "",
+        os=design.os_id(root) or root.findtext("os/type") or "",
         disks=tuple(_disks(root)),
         interfaces=tuple(_nics(root)),
+        metadata=design.facts(root),
+        boot=_boot(root),
     )
 
 
@@ -150,7 +175,8 @@ def _disks(root: ET.Element) -> Iterable[DiskInfo]:
                 target=target.get("dev", ""),
                 device=disk.get("device", "disk"),
                 bus=target.get("bus"),
-                source=None if source is None else source.get("file"),
+                source=None if source is None else source.get("file") or source.get("volume"),
+                pool=None if source is None else source.get("pool"),
                 format=None if driver is None else driver.get("type"),
                 readonly=disk.find("readonly") is not None,
             )
@@ -162,5 +188,14 @@ def _nics(root: ET.Element) -> Iterable[NicInfo]:
         yield NicInfo(
             mac="" if mac is None else mac.get("address", ""),
             model=None if model is None else model.get("type"),
-            network=None if source is None else source.get("network"),
+            network=None if source is None else source.get("network") or source.get("bridge"),
         )
+
+
+def _boot(root: ET.Element) -> dict[str, str]:
+    os = root.find("os")
+    if os is None:
+        return {}
+    facts = {name: os.findtext(name) or "" for name in ("kernel", "initrd", "cmdline", "init")}
+    facts["firmware"] = {"efi": "uefi"}.get(os.get("firmware", ""), os.get("firmware", ""))
+    return {name: value for name, value in facts.items() if value}

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from drivers.base import Driver, Session
 from drivers.errors import DriverError, NotFound, Unreachable
-from drivers.fake.world import NAMESPACE, SCHEME, world
+from drivers.fake import design
+from drivers.fake.snapshots import check_name
+from drivers.fake.world import (
+    NAMESPACE,
+    SCHEME,
+    FakeWorld,
+    world,
+)
 from drivers.types import (
     Endpoint,
     Feature,
+    Finding,
     GuestEvent,
     GuestInfo,
     GuestRef,
@@ -20,9 +28,18 @@ from drivers.types import (
     GuestStats,
     HostInfo,
     HostStats,
+    LeaseInfo,
+    NetworkInfo,
+    NetworkSpec,
+    PoolInfo,
+    PoolSpec,
+    SnapshotInfo,
+    SnapshotSpec,
     Support,
     Technique,
     VirtualizationType,
+    VolumeInfo,
+    VolumeSpec,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +47,7 @@ if TYPE_CHECKING:
 
     from drivers.fake.console import FakeConsole
     from drivers.fake.world import FakeWorld
+    from drivers.types import AddressInfo, GuestSpec
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -48,6 +66,7 @@ _FEATURES = frozenset(
         Feature.DISCARD_MANAGED_SAVE,
         Feature.AUTOSTART,
         Feature.DEFINE,
+        Feature.RENAME,
         Feature.UNDEFINE,
         Feature.XML,
         Feature.CONSOLE_SERIAL,
@@ -56,6 +75,13 @@ _FEATURES = frozenset(
         Feature.METRICS_DISK,
         Feature.METRICS_NETWORK,
         Feature.EVENTS,
+        Feature.CREATE,
+        Feature.ADDRESSES,
+        Feature.STORAGE_POOLS,
+        Feature.NETWORKS,
+        Feature.SNAPSHOTS_DISK,
+        Feature.SNAPSHOTS_MEMORY,
+        Feature.SNAPSHOTS_LIVE,
     }
 )
 
@@ -171,6 +197,18 @@ class FakeSession(Session):
         return self.world.define(xml)
 
     @_verb
+    def check_definition(self, xml: str, *, ref: GuestRef | None = None) -> Sequence[Finding]:
+        return self.world.check(xml, ref)
+
+    @_verb
+    def holds_change(self, ref: GuestRef, *, before: str, wished: str) -> bool:
+        return before != wished and self.world.holds(ref, wished)
+
+    @_verb
+    def rename(self, ref: GuestRef, name: str) -> None:
+        self.world.do_rename(ref, name=name)
+
+    @_verb
     def start(self, ref: GuestRef) -> None:
         self.world.do_start(ref)
 
@@ -213,6 +251,153 @@ class FakeSession(Session):
     @_verb
     def undefine(self, ref: GuestRef) -> None:
         self.world.do_undefine(ref)
+
+    # -- a guest to be made -----------------------------------------------------------------------------------------------
+    @_verb
+    def design(self, spec: GuestSpec) -> str:
+        return design.design(spec)
+
+    @_verb
+    def create(self, spec: GuestSpec) -> GuestInfo:
+        return self.world.create(spec)
+
+    @_verb
+    def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
+        self.world.set_metadata(ref, facts, title=title, description=description)
+
+    @_verb
+    def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
+        return self.world.addresses(ref)
+
+    # -- storage and networks ------------------------------------------------------------------------------------------
+    @_verb
+    def pools(self) -> Sequence[PoolInfo]:
+        return self.world.storage.pools()
+
+    @_verb
+    def pool(self, name: str) -> PoolInfo:
+        return self.world.storage.pool(name)
+
+    @_verb
+    def pool_create(self, spec: PoolSpec) -> PoolInfo:
+        return self.world.storage.pool_create(spec)
+
+    @_verb
+    def pool_start(self, name: str) -> None:
+        self.world.storage.pool_start(name)
+
+    @_verb
+    def pool_stop(self, name: str) -> None:
+        self.world.storage.pool_stop(name)
+
+    @_verb
+    def pool_refresh(self, name: str) -> None:
+        self.world.storage.pool_refresh(name)
+
+    @_verb
+    def pool_set_autostart(self, name: str, *, enabled: bool) -> None:
+        self.world.storage.pool_set_autostart(name, enabled=enabled)
+
+    @_verb
+    def pool_delete(self, name: str) -> None:
+        self.world.storage.pool_delete(name)
+
+    @_verb
+    def volumes(self, pool: str) -> Sequence[VolumeInfo]:
+        return self.world.storage.volumes(pool)
+
+    @_verb
+    def volume(self, pool: str, name: str) -> VolumeInfo:
+        return self.world.storage.volume(pool, name)
+
+    @_verb
+    def volume_create(self, pool: str, spec: VolumeSpec) -> VolumeInfo:
+        return self.world.storage.volume_create(pool, spec)
+
+    @_verb
+    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str) -> VolumeInfo:
+        return self.world.storage.volume_clone(pool, spec, source=source)
+
+    @_verb
+    def volume_resize(self, pool: str, name: str, *, capacity_bytes: int) -> None:
+        self.world.storage.volume_resize(pool, name, capacity_bytes=capacity_bytes)
+
+    @_verb
+    def volume_wipe(self, pool: str, name: str) -> None:
+        self.world.storage.volume_wipe(pool, name)
+
+    @_verb
+    def volume_delete(self, pool: str, name: str) -> None:
+        self.world.storage.volume_delete(pool, name)
+
+    @_verb
+    def volume_upload(
+        self, pool: str, name: str, read: Callable[[int], bytes], *, length: int, offset: int = 0
+    ) -> None:
+        """A connection that is cut meanwhile breaks it off with the next piece."""
+        self.world.storage.upload(pool, name, read, length=length, offset=offset, alive=self._still_here)
+
+    @_verb
+    def volume_download(
+        self, pool: str, name: str, write: Callable[[bytes], None], *, offset: int = 0, length: int = 0
+    ) -> None:
+        """As `volume_upload`."""
+        self.world.storage.download(pool, name, write, length=length, offset=offset, alive=self._still_here)
+
+    @_verb
+    def networks(self) -> Sequence[NetworkInfo]:
+        return self.world.networks.networks()
+
+    @_verb
+    def leases(self, network: str) -> Sequence[LeaseInfo]:
+        return self.world.networks.leases(network)
+
+    @_verb
+    def network_create(self, spec: NetworkSpec) -> NetworkInfo:
+        return self.world.networks.network_create(spec)
+
+    @_verb
+    def network_start(self, name: str) -> None:
+        self.world.networks.network_start(name)
+
+    @_verb
+    def network_stop(self, name: str) -> None:
+        self.world.networks.network_stop(name)
+
+    @_verb
+    def network_set_autostart(self, name: str, *, enabled: bool) -> None:
+        self.world.networks.network_set_autostart(name, enabled=enabled)
+
+    @_verb
+    def network_delete(self, name: str) -> None:
+        self.world.networks.network_delete(name)
+
+    def _still_here(self) -> None:
+        if self.broken:
+            raise Unreachable(f"The connection to {self.world.name} is closed: {self.broken}.")
+
+    # -- watching and consoles -----------------------------------------------------------------------------------------
+    # -- snapshots -------------------------------------------------------------------------------------------------------
+    @_verb
+    def snapshots(self, ref: GuestRef) -> Sequence[SnapshotInfo]:
+        return self.world.snapshots(ref)
+
+    @_verb
+    def snapshots_of_all(self) -> Mapping[str, Sequence[SnapshotInfo]]:
+        return self.world.snapshots_of_all()
+
+    @_verb
+    def snapshot_create(self, ref: GuestRef, spec: SnapshotSpec) -> None:
+        check_name(spec.name)
+        self.world.do_snapshot_create(ref, name=spec.name, description=spec.description, memory=spec.memory)
+
+    @_verb
+    def snapshot_revert(self, ref: GuestRef, name: str) -> None:
+        self.world.do_snapshot_revert(ref, name=name)
+
+    @_verb
+    def snapshot_delete(self, ref: GuestRef, name: str, *, children: bool = False) -> None:
+        self.world.do_snapshot_delete(ref, name=name, children=children)
 
     @_verb
     def stats(self) -> Sequence[GuestStats]:

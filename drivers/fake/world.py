@@ -13,14 +13,34 @@ import time
 import uuid as uuids
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from xml.etree import ElementTree as ET
 
-from drivers.errors import AlreadyExists, ConsoleBusy, DriverError, NotFound, Timeout, Unreachable, WrongState
+from drivers.errors import (
+    AlreadyExists,
+    ConsoleBusy,
+    DriverError,
+    InvalidDefinition,
+    NotFound,
+    Timeout,
+    Unreachable,
+    WrongState,
+)
+from drivers.fake import design
 from drivers.fake.console import FakeConsole
-from drivers.fake.guest import ACTIVE, Guest, parse, stats_of
+from drivers.fake.guest import (
+    ACTIVE,
+    Guest,
+    line_of,
+    parse,
+    stats_of,
+)
+from drivers.fake.networks import FakeNetworks
+from drivers.fake.snapshots import SnapshotVerbs
+from drivers.fake.storage import FakeStorage
 from drivers.types import (
     Endpoint,
+    Finding,
     GuestEvent,
     GuestEventKind,
     GuestInfo,
@@ -32,7 +52,9 @@ from drivers.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+
+    from drivers.types import AddressInfo, GuestSpec
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +62,12 @@ _R = TypeVar("_R")
 
 SCHEME = "fake:///"
 NAMESPACE = uuids.UUID("7d3f3c1e-5b0e-4a55-9a6d-7a3c5f1b2d40")
+SILENCE: dict[str, str] = {
+    "agent": "The guest agent does not answer: is it running in the guest?",
+    "lease": "None of this guest's networks gives addresses out.",
+    "arp": "The host has seen no address of this guest.",
+}
+"""What a source says of a guest that no test gave addresses (`FakeWorld.give_addresses`)."""
 HANG_BOUND_SECONDS = 120.0
 """A hang that no test ever releases ends here, so that a broken test cannot leave threads behind for good."""
 
@@ -77,13 +105,15 @@ class _Weather:
     lies: deque[_Fault] = field(default_factory=deque)
 
 
-class FakeWorld:
+class FakeWorld(SnapshotVerbs):
     """One hypervisor in memory, what others do on it, and what goes wrong with it. Thread-safe.
 
     Attributes:
         calls: How often each verb was called, `open` and `close` among them.
         clock: Where counters take their time from; replace it to move them by hand.
         peak_calls: The most verbs that were ever under way at once on one session.
+        storage: Its pools and volumes; none until `storage.add_pool`.
+        networks: Its virtual networks; none until `networks.add`.
     """
 
     def __init__(self, name: str) -> None:
@@ -96,6 +126,8 @@ class FakeWorld:
         self._guests: dict[str, Guest] = {}
         self._sessions: list[Connection] = []
         self._born = self.clock()
+        self.storage = FakeStorage(self._changed, lambda pool: uuids.uuid5(NAMESPACE, f"{name}/pool/{pool}"))
+        self.networks = FakeNetworks(self._changed, lambda network: uuids.uuid5(NAMESPACE, f"{name}/network/{network}"))
 
     @property
     def endpoint(self) -> Endpoint:
@@ -142,7 +174,7 @@ class FakeWorld:
             del self._guests[guest.uuid]
         self._after(guest, GuestEventKind.UNDEFINED, "undefined/removed", console)
 
-    def outside(self, name: str, verb: str, **options: bool) -> None:
+    def outside(self, name: str, verb: str, /, **options: Any) -> None:
         """Let somebody else act: `outside("web", "start")`. Neither connection nor faults stand in the way."""
         getattr(self, f"do_{verb.replace('-', '_')}")(GuestRef(uuid="", name=name), **options)
 
@@ -153,6 +185,14 @@ class FakeWorld:
     def power_off_inside(self, name: str) -> None:
         """The guest's own operating system powers it off, as after `shutdown` that it obeyed late."""
         self._power_off(GuestRef(uuid="", name=name), reason="shutdown", news="stopped/shutdown")
+
+    def give_addresses(self, name: str, **sources: Sequence[AddressInfo] | str) -> None:
+        """What `addresses` answers while the guest runs: `give_addresses("web", agent=[…], lease="No network of ours.")`."""
+        unknown = sources.keys() - SILENCE.keys()
+        if unknown:
+            raise ValueError(f"no such source: {', '.join(sorted(unknown))}")
+        with self._changed:
+            self._find(GuestRef(uuid="", name=name)).addresses.update(sources)
 
     # -- faults --------------------------------------------------------------------------------------------------
     def refuse(self, error: DriverError | None) -> None:
@@ -335,11 +375,62 @@ class FakeWorld:
             if old is not None:
                 fresh.state, fresh.reason, fresh.started_at = old.state, old.reason, old.started_at
                 fresh.autostart, fresh.has_managed_save = old.autostart, old.has_managed_save
-                fresh.console, fresh.obeys = old.console, old.obeys
+                fresh.console, fresh.obeys, fresh.addresses = old.console, old.obeys, old.addresses
+                fresh.tree, fresh.marks = old.tree, old.marks
             self._guests[fresh.uuid] = fresh
             info = fresh.info()
         self._after(fresh, GuestEventKind.DEFINED, "defined/updated" if old else "defined/added", None)
         return info
+
+    def create(self, spec: GuestSpec) -> GuestInfo:
+        """Make a guest, off; one that has `spec.uuid` already is answered as it is. Raises AlreadyExists, InvalidDefinition."""
+        xml = design.design(spec)
+        with self._changed:
+            there = self._guests.get(spec.uuid.lower())
+            if there is not None:
+                return there.info()
+        return self.define(xml)
+
+    def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
+        """Change what is ours to say of it, in its definition."""
+        self.define(design.described(self.definition(ref), facts, title=title, description=description))
+
+    def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
+        """What a test put there, per source. Raises NotFound, WrongState."""
+        return {**SILENCE, **self._active(ref).addresses}
+
+    def check(self, xml: str, ref: GuestRef | None) -> list[Finding]:
+        """What `define` would refuse, and a name or uuid that are not `ref`'s."""
+        try:
+            fresh = parse(xml, self.uuid_of)
+        except InvalidDefinition as error:
+            return [Finding(detail=error.detail, line=line_of(error))]
+        known = self.info(ref) if ref else None
+        return [
+            Finding(detail=f"The {what} of this guest is {old}.", line=1, path=f"/domain/{what}")
+            for what, old, new in (
+                ("name", known and known.name, fresh.name),
+                ("uuid", known and known.uuid, fresh.uuid),
+            )
+            if old and old != new
+        ]
+
+    def holds(self, ref: GuestRef, wished: str) -> bool:
+        """Whether the guest's XML is what `define` would have made of `wished`."""
+        return self.definition(ref) == parse(wished, self.uuid_of).definition
+
+    def do_rename(self, ref: GuestRef, *, name: str) -> None:
+        """Another name for a guest that is off."""
+        if not name.strip() or not name.isprintable() or "/" in name:
+            raise InvalidDefinition("A name has no slash, and nothing that cannot be printed.")
+        with self._changed:
+            guest = self._find(ref)
+            if guest.state in ACTIVE:
+                raise WrongState(f"{guest.name} is running.")
+            if any(other.name == name and other is not guest for other in self._guests.values()):
+                raise AlreadyExists(f"A guest called {name} exists already.")
+            guest.rename(name)
+        self._after(guest, GuestEventKind.CHANGED, "defined/renamed", None)
 
     def do_start(self, ref: GuestRef) -> None:
         """Start, or go on from the managed save."""
@@ -492,7 +583,14 @@ class FakeWorld:
         """Tell every subscriber and end the console: with no lock held, both are foreign code."""
         if console is not None:
             console.close()
-        event = GuestEvent(uuid=guest.uuid, name=guest.name, kind=kind, reason=reason, at=time.monotonic())
+        event = GuestEvent(
+            uuid=guest.uuid,
+            name=guest.name,
+            kind=kind,
+            reason=reason,
+            at=time.monotonic(),
+            snapshots="snapshot" in reason,
+        )
         with self._changed:
             sinks = [sink for session in self._sessions for sink in session.sinks]
         for sink in sinks:

@@ -33,10 +33,12 @@ _REASONS: dict[Feature, str] = {
     Feature.EVENTS: no_news("Hyper-V"),
     Feature.SNAPSHOTS_DISK: "This version does not manage Hyper-V's checkpoints yet.",
     Feature.SNAPSHOTS_MEMORY: "This version does not manage Hyper-V's checkpoints yet.",
+    Feature.SNAPSHOTS_LIVE: "This version does not manage Hyper-V's checkpoints yet.",
     Feature.MIGRATION_LIVE: _LATER,
     Feature.STORAGE_POOLS: _LATER,
     Feature.NETWORKS: _LATER,
     Feature.CREATE: _LATER,
+    Feature.RENAME: _LATER,
     Feature.ADDRESSES: _LATER,
     Feature.HOTPLUG_DISK: _LATER,
 }

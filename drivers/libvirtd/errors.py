@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -48,15 +49,17 @@ class Row:
 
 WIRE = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
 XEN = frozenset({libvirt.VIR_FROM_LIBXL})
+STORAGE = frozenset({libvirt.VIR_FROM_STORAGE})
 SSH = frozenset({libvirt.VIR_FROM_SSH, libvirt.VIR_FROM_LIBSSH})
+_SIDE_DAEMONS = ("virtstoraged-sock", "virtnetworkd-sock")
 
 TABLE: tuple[Row, ...] = (
     # -- texts that overrule the number -----------------------------------------------------------------------------
     Row(
         None,
         errors.NoSpace,
-        "ENOSPC arrives as SYSTEM_ERROR, OPERATION_FAILED or INTERNAL_ERROR, by driver",
-        text=("no space left on device", "disk quota exceeded"),
+        "ENOSPC arrives as SYSTEM_ERROR, OPERATION_FAILED or INTERNAL_ERROR, by driver; the test driver has its own words",
+        text=("no space left on device", "disk quota exceeded", "not enough free space in pool"),
     ),
     Row(
         libvirt.VIR_ERR_OPERATION_FAILED,
@@ -73,6 +76,114 @@ TABLE: tuple[Row, ...] = (
         say="The guest is busy with another job (a migration, a backup, a hung disk); try again when it has ended.",
     ),
     Row(
+        libvirt.VIR_ERR_OPERATION_INVALID,
+        errors.Busy,
+        "measured: delete and wipe while libvirt copies or wipes the volume",
+        domains=STORAGE,
+        text=("is still in use", "is still being allocated"),
+        say="The volume is in use: a copy or another job works on it; try again when it has ended.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.Busy,
+        "measured: a pool is stopped while libvirt copies or wipes in it",
+        domains=STORAGE,
+        text=("has asynchronous jobs running",),
+        say="The storage pool is busy: a volume in it is copied, made or wiped; try again when that has ended.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.Busy,
+        "measured: qemu-img on a qcow2 volume that a guest has open",
+        text=("another process using the image",),
+        say="A guest that runs has this volume open; shut it down first.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.InvalidDefinition,
+        "measured: qemu-img create of more than qcow2 can address",
+        text=("image size is too large",),
+        say="A volume of this format cannot be that large.",
+    ),
+    Row(
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        errors.InvalidDefinition,
+        "measured: a raw volume of 1 EiB on ext4",
+        text=("file too large",),
+        say="The host's file system cannot hold a file that large.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.AlreadyExists,
+        "measured: a network is started whose subnet an interface of the host is in",
+        text=("network is already in use by interface",),
+        say="An interface of the host is in this network's subnet already: give the network another address.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.AlreadyExists,
+        "measured: a network is defined with the bridge of another",
+        domains=frozenset({libvirt.VIR_FROM_NETWORK}),
+        text=("already in use",),
+        say="Another network has this bridge: choose another name for it, or none.",
+    ),
+    Row(
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        errors.AlreadyExists,
+        "measured: a network is started whose bridge is an interface that the host has",
+        text=("error creating bridge interface",),
+        say="The host has an interface of the name of this network's bridge already: choose another name for it, or none.",
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_FAILED,
+        errors.AlreadyExists,
+        "measured: a second pool on the same directory, device or export",
+        text=("storage source conflict",),
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_INVALID,
+        errors.InvalidDefinition,
+        "measured: a pool is built on a device that is not there",
+        domains=STORAGE,
+        text=("source device does not exist",),
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.Unsupported,
+        "measured: zfs and rbd without their package",
+        domains=STORAGE,
+        text=("missing backend for pool type",),
+        say="The host's libvirt has no part for this type of pool: install it there (on Debian: libvirt-daemon-driver-storage-…).",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.Unsupported,
+        "measured: LVM, iSCSI and NFS pools on a host without lvm2, open-iscsi, nfs-common",
+        text=("cannot execute binary", "with status '127'", "unknown filesystem type"),
+        say="The host lacks a program or a file system that this type of pool needs (lvm2, open-iscsi, nfs-common …): install it there.",
+    ),
+    Row(
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        errors.InvalidDefinition,
+        "measured: a pool of a directory that is not there",
+        text=("cannot open directory",),
+    ),
+    Row(
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        errors.Unsupported,
+        "libvirt's daemons one by one (its documentation): virtqemud runs, virtstoraged does not",
+        domains=WIRE,
+        text=_SIDE_DAEMONS,
+        say="The host's libvirt has no daemon for this: virtstoraged or virtnetworkd is not installed there, or does not run.",
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_FAILED,
+        errors.AlreadyExists,
+        "measured: also when the first one is still being taken, after waiting for it",
+        text=("domain moment",),
+        say="The guest has a snapshot of this name already.",
+    ),
+    Row(
         libvirt.VIR_ERR_OPERATION_FAILED,
         errors.AlreadyExists,
         "qemu, lxc and test: defineXML of a name that another UUID has",
@@ -86,6 +197,12 @@ TABLE: tuple[Row, ...] = (
         errors.AlreadyExists,
         "virDomainObjListAdd: the UUID is taken by another name",
         text=("is already defined with uuid",),
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_INVALID,
+        errors.AlreadyExists,
+        "measured: a rename to a name that another has, in qemu and test",
+        text=("already exists",),
     ),
     Row(
         libvirt.VIR_ERR_INTERNAL_ERROR,
@@ -179,6 +296,40 @@ TABLE: tuple[Row, ...] = (
         text=("libxenlight failed to create", "libxenlight failed to restore"),
         say="Xen could not make the guest (too little memory for its kernel, no room on the host, a file that is missing …). "
         "The host's /var/log/libvirt/libxl/libxl-driver.log says why.",
+    ),
+    # -- snapshots ----------------------------------------------------------------------------------------------------
+    Row(
+        libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT,
+        errors.NotFound,
+        "measured: lookup",
+        say="The guest has no snapshot of this name.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.NotFound,
+        "measured: libvirt still names what the images do not hold; QEMU ends over it",
+        text=("does not exist in one or more devices",),
+        say="The guest's disks do not hold this snapshot any more, and the guest is off now: start it, and delete the snapshot.",
+    ),
+    Row(
+        None,
+        errors.Unsupported,
+        "measured: OPERATION_UNSUPPORTED of the whole tree where one below is an overlay",
+        text=("external snapshot", "is not the same as disk image currently used"),
+        say="There are overlay files in this, taken outside, which this host's libvirt neither goes back to nor deletes. Merge "
+        "them there first (virsh blockcommit).",
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
+        errors.Unsupported,
+        "libvirt 9.0's own words for a guest with UEFI",
+        text=("pflash",),
+        say="The guest boots by UEFI, whose settings lie in a file of their own, and this host's libvirt takes no snapshots of that.",
+    ),
+    Row(
+        libvirt.VIR_ERR_SNAPSHOT_REVERT_RISKY,
+        errors.Unsafe,
+        "an old snapshot without the guest's definition",
     ),
     # -- authentication: libvirt calls a broken handshake AUTH_FAILED (measured), which is no wrong password ---------
     Row(
@@ -274,15 +425,31 @@ TABLE: tuple[Row, ...] = (
         "lookup, or gone in between",
         say="The hypervisor does not know this guest.",
     ),
-    Row(libvirt.VIR_ERR_NO_STORAGE_POOL, errors.NotFound, "lookup"),
-    Row(libvirt.VIR_ERR_NO_STORAGE_VOL, errors.NotFound, "lookup"),
-    Row(libvirt.VIR_ERR_NO_NETWORK, errors.NotFound, "lookup"),
-    Row(libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT, errors.NotFound, "lookup"),
+    Row(
+        libvirt.VIR_ERR_NO_STORAGE_POOL,
+        errors.NotFound,
+        "lookup",
+        say="The host has no such storage pool.",
+    ),
+    Row(
+        libvirt.VIR_ERR_NO_STORAGE_VOL,
+        errors.NotFound,
+        "lookup, or the file is gone",
+        say="The storage pool has no such volume; refresh the pool if somebody else made it.",
+    ),
+    Row(libvirt.VIR_ERR_NO_NETWORK, errors.NotFound, "lookup", say="The host has no such network."),
     Row(libvirt.VIR_ERR_NO_DOMAIN_METADATA, errors.NotFound, "no metadata under our namespace"),
     Row(libvirt.VIR_ERR_DEVICE_MISSING, errors.NotFound, "measured: detach of what is not there"),
     Row(libvirt.VIR_ERR_DOM_EXIST, errors.AlreadyExists, "define or create"),
     Row(libvirt.VIR_ERR_NETWORK_EXIST, errors.AlreadyExists, "define or create"),
     Row(libvirt.VIR_ERR_STORAGE_VOL_EXIST, errors.AlreadyExists, "create"),
+    Row(
+        libvirt.VIR_ERR_STORAGE_POOL_BUILT,
+        errors.AlreadyExists,
+        "measured: fs, disk and logical pools, build with NO_OVERWRITE on a device that is not empty",
+        say="There is something on this device already: nothing was written to it.",
+    ),
+    Row(libvirt.VIR_ERR_OVERFLOW, errors.InvalidDefinition, "measured: a capacity of 8 EiB"),
     Row(libvirt.VIR_ERR_OPERATION_INVALID, errors.WrongState, "the state is re-read, never inferred from this"),
     Row(libvirt.VIR_ERR_NO_SUPPORT, errors.Unsupported, "the driver has no such function"),
     Row(libvirt.VIR_ERR_OPERATION_UNSUPPORTED, errors.Unsupported, "not for this guest"),
@@ -301,6 +468,8 @@ TABLE: tuple[Row, ...] = (
     Row(libvirt.VIR_ERR_RESOURCE_BUSY, errors.Busy, "a device or a lock is taken"),
 )
 
+_TOOL = re.compile(r"^Child process \(.*?\) unexpected exit status \d+: ")
+"""The command line of a tool that libvirt called, paths and all: what the tool said stands behind it."""
 _PREFIXES = (
     "Requested operation is not valid: ",
     "internal error: ",
@@ -335,11 +504,17 @@ def is_end_of_terminal(error: libvirt.libvirtError) -> bool:
     ) and "input/output error" in str(error).lower()
 
 
+def is_absent_daemon(error: libvirt.libvirtError) -> bool:
+    """Whether a part of libvirt that runs as a daemon of its own is not there."""
+    return any(socket in str(error) for socket in _SIDE_DAEMONS)
+
+
 def readable(message: str) -> str:
     """Libvirt's message as a sentence: without its category in front, with a capital letter and a full stop."""
     text = " ".join(message.split())
     for prefix in _PREFIXES:
         text = text.removeprefix(prefix)
+    text = _TOOL.sub("", text)
     if not text:
         return ""
     return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
@@ -354,6 +529,16 @@ def translate(**context: object) -> Iterator[None]:
         raise driver_error(error, **context) from error
     except (SystemError, UnicodeDecodeError) as error:
         _garbage(error, context)
+
+
+@contextmanager
+def gone_is_nothing() -> Iterator[None]:
+    """In a listing, what went away meanwhile is left out."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if not isinstance(driver_error(error), (errors.NotFound, errors.WrongState)):
+            raise
 
 
 def _garbage(error: Exception, context: dict[str, object]) -> NoReturn:

@@ -113,13 +113,20 @@ class EventTap:
         self, _connection: libvirt.virConnect, domain: libvirt.virDomain, event: int, detail: int, _opaque: None
     ) -> None:
         kind, reason = states.lifecycle(event, detail)
-        self._send(domain, kind, reason)
+        self._send(domain, kind, reason, snapshots=(event, detail) in states.SNAPSHOT_SIGNS)
 
     def _on_other(self, _connection: libvirt.virConnect, domain: libvirt.virDomain, *rest: object) -> None:
         self._send(domain, GuestEventKind.CHANGED, str(rest[-1]))
 
-    def _send(self, domain: libvirt.virDomain, kind: GuestEventKind, reason: str) -> None:
-        event = GuestEvent(uuid=domain.UUIDString(), name=domain.name(), kind=kind, reason=reason, at=time.monotonic())
+    def _send(self, domain: libvirt.virDomain, kind: GuestEventKind, reason: str, *, snapshots: bool = False) -> None:
+        event = GuestEvent(
+            uuid=domain.UUIDString(),
+            name=domain.name(),
+            kind=kind,
+            reason=reason,
+            at=time.monotonic(),
+            snapshots=snapshots,
+        )
         for sink in self._sinks:
             try:
                 sink(event)

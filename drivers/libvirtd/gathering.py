@@ -15,8 +15,9 @@ import libvirt
 from drivers import isolated
 from drivers.errors import NotFound
 from drivers.libvirtd import stats
+from drivers.libvirtd.errors import gone_is_nothing
 from drivers.libvirtd.kinds import LibvirtDriver
-from drivers.libvirtd.session import LibvirtSession, gone_is_nothing
+from drivers.libvirtd.session import LibvirtSession
 from drivers.libvirtd.states import guest_state
 from drivers.types import GuestState
 

@@ -13,7 +13,14 @@ from drivers.forms import Way
 from drivers.libvirtd import here
 from drivers.libvirtd.gathering import ChildDriver, GatheringSession
 from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, libvirt_ways
+from drivers.libvirtd.kinds import (
+    LATER,
+    NO_RENAME,
+    NO_SNAPSHOTS,
+    UNMADE,
+    UNTRIED_HOLDINGS,
+    libvirt_ways,
+)
 from drivers.libvirtd.session_host import dotted
 from drivers.libvirtd.uri import host_of, is_local
 from drivers.polling import no_news
@@ -97,6 +104,7 @@ class VmwareDriver(ChildDriver):
     features = _POWER
     reasons = {
         **LATER,
+        Feature.RENAME: NO_RENAME,
         Feature.EVENTS: no_news(label),
         Feature.RESET: "libvirt has no reset button for VMware Workstation; force the guest off and start it.",
         Feature.MANAGED_SAVE: "libvirt cannot save the memory of a guest of VMware Workstation.",
@@ -113,6 +121,7 @@ class VmwareDriver(ChildDriver):
         Feature.METRICS_NETWORK: "VMware's vmrun tells no counters.",
         Feature.SNAPSHOTS_DISK: "libvirt takes no snapshots of guests of VMware Workstation.",
         Feature.SNAPSHOTS_MEMORY: "libvirt takes no snapshots of guests of VMware Workstation.",
+        Feature.SNAPSHOTS_LIVE: "libvirt takes no snapshots of guests of VMware Workstation.",
         Feature.MIGRATION_LIVE: "VMware Workstation cannot migrate guests.",
         Feature.STORAGE_POOLS: "libvirt manages no storage of VMware Workstation.",
         Feature.NETWORKS: "libvirt manages no networks of VMware Workstation.",
@@ -140,6 +149,10 @@ class VirtualBoxDriver(ChildDriver):
     features = _POWER | {Feature.MANAGED_SAVE, Feature.SCREENSHOT}
     reasons = {
         **LATER,
+        **UNMADE,
+        Feature.RENAME: NO_RENAME,
+        **NO_SNAPSHOTS,
+        **UNTRIED_HOLDINGS,
         Feature.EVENTS: no_news(label),
         Feature.RESET: "libvirt has no reset button for VirtualBox; force the guest off and start it.",
         Feature.DISCARD_MANAGED_SAVE: "libvirt cannot discard what VirtualBox saved.",

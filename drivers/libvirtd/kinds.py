@@ -26,7 +26,8 @@ from drivers.forms import (
     Way,
 )
 from drivers.libvirtd import loop
-from drivers.libvirtd.errors import translate
+from drivers.libvirtd.design import kvm, lxc, simulated
+from drivers.libvirtd.errors import readable, translate
 from drivers.libvirtd.events import EventTap
 from drivers.libvirtd.guests import Profile
 from drivers.libvirtd.session import LibvirtSession
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from drivers.base import Session
+    from drivers.libvirtd.design.common import Design
     from drivers.libvirtd.guests import Definition
     from drivers.libvirtd.uri import Target
     from drivers.libvirtd.xml.capabilities import Capabilities
@@ -64,17 +66,32 @@ POWER = frozenset(
         Feature.METRICS_NETWORK,
     }
 )
+MAKING = frozenset({Feature.CREATE, Feature.ADDRESSES})
 SAVING = frozenset({Feature.MANAGED_SAVE, Feature.DISCARD_MANAGED_SAVE})
+SNAPSHOTS = frozenset({Feature.SNAPSHOTS_DISK, Feature.SNAPSHOTS_MEMORY})
+HOLDINGS = frozenset({Feature.STORAGE_POOLS, Feature.NETWORKS})
+"""What the same libvirtd has beside each of its hypervisors, once for all of them; the probe asks whether it is there."""
 
 LATER: dict[Feature, str] = {
-    Feature.SNAPSHOTS_DISK: "This version does not manage snapshots yet.",
-    Feature.SNAPSHOTS_MEMORY: "This version does not manage snapshots yet.",
     Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
-    Feature.STORAGE_POOLS: "This version does not manage storage pools yet.",
-    Feature.NETWORKS: "This version does not manage networks yet.",
+    Feature.HOTPLUG_DISK: "This version does not plug disks in yet.",
+}
+UNMADE: dict[Feature, str] = {
     Feature.CREATE: "This version does not make guests here yet.",
     Feature.ADDRESSES: "This version does not ask for addresses here yet.",
-    Feature.HOTPLUG_DISK: "This version does not plug disks in yet.",
+}
+"""For the kinds that have no design."""
+NO_RENAME = "libvirt renames no guests of this kind (only QEMU's); define it anew under the other name."
+
+_LATER_SNAPSHOTS = "This version does not manage snapshots here yet."
+NO_SNAPSHOTS: dict[Feature, str] = {
+    Feature.SNAPSHOTS_DISK: _LATER_SNAPSHOTS,
+    Feature.SNAPSHOTS_MEMORY: _LATER_SNAPSHOTS,
+    Feature.SNAPSHOTS_LIVE: _LATER_SNAPSHOTS,
+}
+UNTRIED_HOLDINGS: dict[Feature, str] = {
+    Feature.STORAGE_POOLS: "libvirt's storage was never tried beside this kind of hypervisor.",
+    Feature.NETWORKS: "libvirt's networks were never tried beside this kind of hypervisor.",
 }
 
 _ABSENT = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
@@ -152,9 +169,15 @@ class LibvirtDriver(Driver):
     """Bytes that `getFreeMemory` counts in."""
     passes_screens: ClassVar[bool] = True
     """Whether libvirt hands out a local guest's screen as a descriptor; else its address is dialled."""
+    keeps_inside_images: ClassVar[bool] = True
+    """Whether a snapshot is kept in the guest's disk images; else in the hypervisor's own memory."""
     is_real: ClassVar[bool] = True
     """False for a hypervisor that lives in our own process."""
     session_class: ClassVar[type[LibvirtSession]] = LibvirtSession
+    design: ClassVar[Design | None] = None
+    """How guests of this kind are made from a spec; None where they are not."""
+    address_sources: ClassVar[tuple[str, ...]] = ()
+    """Who can be asked where a guest is, the most trusted first."""
     missing: ClassVar[str] = ""
     """What to say where libvirt has not this driver; "" where that would be a surprise."""
 
@@ -175,7 +198,7 @@ class LibvirtDriver(Driver):
             raise
 
     def dial(self, endpoint: Endpoint) -> libvirt.virConnect:
-        """One more connection, for a console of its own, within `DIAL_SECONDS`.
+        """One more connection, for a console or a transfer of its own, within `DIAL_SECONDS`.
 
         Raises:
             Timeout: The host did not answer in time; an open that succeeds late is closed again.
@@ -195,12 +218,12 @@ class LibvirtDriver(Driver):
             else:
                 found.put(connection)
 
-        threading.Thread(target=work, name="console-dial", daemon=True).start()
+        threading.Thread(target=work, name="dial", daemon=True).start()
         try:
             answer = found.get(timeout=DIAL_SECONDS)
         except queue.Empty:
             late.set()
-            message = f"The host did not open a console within {DIAL_SECONDS:.0f} s."
+            message = f"The host did not open another connection within {DIAL_SECONDS:.0f} s."
             raise Timeout(message) from None
         if isinstance(answer, BaseException):
             raise answer
@@ -217,6 +240,11 @@ class LibvirtDriver(Driver):
     def shutdown(self, domain: libvirt.virDomain) -> None:
         """Ask a guest to shut down."""
         domain.shutdown()
+
+    def judgement(self, connection: libvirt.virConnect, xml: str) -> str:
+        """What the host says of a definition that it is only shown, as a sentence; "" when nothing, or when it cannot be asked."""
+        del connection, xml
+        return ""
 
     def offered(self, capabilities: Capabilities) -> set[str]:
         """Which of the profiles this host has."""
@@ -235,9 +263,18 @@ class QemuDriver(LibvirtDriver):
     label = "QEMU/KVM"
     product = "QEMU"
     schemes = ("qemu",)
-    features = POWER | SAVING | {Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
+    features = (
+        POWER
+        | HOLDINGS
+        | SAVING
+        | MAKING
+        | SNAPSHOTS
+        | {Feature.RENAME, Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
+    )
     reasons = {
         **LATER,
+        Feature.SNAPSHOTS_LIVE: "libvirt cannot go back to a snapshot of a running QEMU guest's disks alone: keep its memory "
+        "as well, or shut it down first.",
         Feature.CONSOLE_SHELL: "A machine has no shell of the host's giving; use its serial console.",
         Feature.CONSOLE_SPICE: "Browsers cannot show SPICE; give the guest a VNC screen.",
     }
@@ -255,12 +292,23 @@ class QemuDriver(LibvirtDriver):
     console_safe = libvirt.VIR_DOMAIN_CONSOLE_SAFE
     console_force = libvirt.VIR_DOMAIN_CONSOLE_FORCE
     nests = True
+    design = staticmethod(kvm.design)
+    address_sources = ("agent", "lease", "arp")
     session_class = QemuSession
     proof = Proof.REAL
     ways = (
         *libvirt_ways("qemu"),
         Way(name="session", label="This machine, this account only", scheme="qemu", path="/session", local=True),
     )
+
+    def judgement(self, connection: libvirt.virConnect, xml: str) -> str:
+        """What libvirt says when it makes QEMU's command line of it, without running that."""
+        try:
+            connection.domainXMLToNative("qemu-argv", xml, 0)
+        except libvirt.libvirtError as error:
+            said = readable(str(error.get_error_message() or error))
+            return "" if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT else f"It could not be started so: {said}"
+        return ""
 
 
 class LxcDriver(LibvirtDriver):
@@ -270,9 +318,10 @@ class LxcDriver(LibvirtDriver):
     label = "LXC"
     product = "Linux"
     schemes = ("lxc",)
-    features = POWER | {Feature.CONSOLE_SERIAL}
+    features = POWER | HOLDINGS | MAKING | {Feature.CONSOLE_SERIAL}
     reasons = {
         **LATER,
+        Feature.RENAME: NO_RENAME,
         Feature.RESET: "A container has no reset button.",
         Feature.MANAGED_SAVE: "libvirt cannot save a container's memory.",
         Feature.DISCARD_MANAGED_SAVE: "libvirt cannot save a container's memory, so there is nothing to discard.",
@@ -283,6 +332,7 @@ class LxcDriver(LibvirtDriver):
         Feature.MIGRATION_LIVE: "libvirt cannot migrate containers.",
         Feature.SNAPSHOTS_MEMORY: "libvirt cannot save a container's memory.",
         Feature.SNAPSHOTS_DISK: "libvirt takes no snapshots of containers.",
+        Feature.SNAPSHOTS_LIVE: "libvirt takes no snapshots of containers.",
     }
     profiles = {
         "lxc": Profile(
@@ -292,6 +342,8 @@ class LxcDriver(LibvirtDriver):
         )
     }
     version_is_kernel = True
+    design = staticmethod(lxc.design)
+    address_sources = ("lease", "arp")
     proof = Proof.REAL
     ways = libvirt_ways("lxc")
 
@@ -322,9 +374,10 @@ class TestDriver(LibvirtDriver):
     product = "Test"
     schemes = ("test",)
     transports = ("",)
-    features = POWER | SAVING | {Feature.RESET, Feature.SCREENSHOT}
+    features = POWER | HOLDINGS | SAVING | MAKING | SNAPSHOTS | {Feature.RENAME, Feature.RESET, Feature.SCREENSHOT}
     reasons = {
         **LATER,
+        Feature.SNAPSHOTS_LIVE: "A simulated guest that runs is kept with its memory only: shut it down first.",
         Feature.CONSOLE_SERIAL: "A simulated guest has no console.",
         Feature.CONSOLE_SHELL: "A simulated guest has no shell.",
         Feature.CONSOLE_VNC: "A simulated guest has no screen that moves; it has a still picture.",
@@ -336,7 +389,10 @@ class TestDriver(LibvirtDriver):
         "test": Profile(virtualization_type=VirtualizationType.HOSTED, techniques=(Technique.EMULATION,)),
     }
     undefine_flags = SAVE_FLAGS
+    keeps_inside_images = False
     is_real = False
+    design = staticmethod(simulated.design)
+    address_sources = ("agent", "lease", "arp")
     free_memory_unit = 1024  # libvirt 9.0 answers KiB here where bytes are promised (measured)
     proof = Proof.REAL
     ways = (Way(name="default", label="Its default world", scheme="test", path="/default", local=True),)

@@ -9,7 +9,17 @@ import libvirt
 from drivers.errors import WrongState
 from drivers.libvirtd.gathering import ChildDriver, GatheringSession
 from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, POWER, SAVING, LibvirtDriver, libvirt_ways
+from drivers.libvirtd.kinds import (
+    LATER,
+    NO_RENAME,
+    NO_SNAPSHOTS,
+    POWER,
+    SAVING,
+    UNMADE,
+    UNTRIED_HOLDINGS,
+    LibvirtDriver,
+    libvirt_ways,
+)
 from drivers.polling import no_news
 from drivers.types import Feature, GuestKind, Proof, Technique, VirtualizationType
 
@@ -69,6 +79,7 @@ class OpenVzDriver(ChildDriver):
     )
     reasons = {
         **LATER,
+        Feature.RENAME: NO_RENAME,
         Feature.EVENTS: no_news(label),
         Feature.DEFINE: "libvirt cannot read back what it defines on OpenVZ, nor use templates; use vzctl create and vzctl set there.",
         Feature.UNDEFINE: "On OpenVZ a container's definition goes with all its files; use vzctl destroy on the node.",
@@ -84,6 +95,7 @@ class OpenVzDriver(ChildDriver):
         Feature.SCREENSHOT: _NO_SCREEN,
         Feature.SNAPSHOTS_DISK: "libvirt takes no snapshots on OpenVZ.",
         Feature.SNAPSHOTS_MEMORY: "libvirt takes no snapshots on OpenVZ.",
+        Feature.SNAPSHOTS_LIVE: "libvirt takes no snapshots on OpenVZ.",
         Feature.STORAGE_POOLS: "libvirt manages no storage on OpenVZ.",
         Feature.NETWORKS: "libvirt manages no networks on OpenVZ.",
         Feature.CREATE: "libvirt makes no usable OpenVZ container; make it with `vzctl create`, and it appears here.",
@@ -107,6 +119,10 @@ class VirtuozzoDriver(LibvirtDriver):
     features = POWER | SAVING | {Feature.RESET}
     reasons = {
         **LATER,
+        **UNMADE,
+        Feature.RENAME: NO_RENAME,
+        **NO_SNAPSHOTS,
+        **UNTRIED_HOLDINGS,
         Feature.CONSOLE_SERIAL: "Never tried on a Virtuozzo node; use prlctl console on the node.",
         Feature.CONSOLE_SHELL: "libvirt opens no shells; use prlctl enter on the node.",
         Feature.CONSOLE_VNC: "Never tried on a Virtuozzo node.",

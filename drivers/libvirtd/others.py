@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, POWER, LibvirtDriver, libvirt_ways
+from drivers.libvirtd.kinds import (
+    LATER,
+    NO_RENAME,
+    NO_SNAPSHOTS,
+    POWER,
+    UNMADE,
+    UNTRIED_HOLDINGS,
+    LibvirtDriver,
+    libvirt_ways,
+)
 from drivers.types import Feature, Proof, Technique, VirtualizationType
 
 _KERNEL_BASED = Profile(
@@ -23,6 +32,10 @@ class BhyveDriver(LibvirtDriver):
     features = (POWER - {Feature.SUSPEND, Feature.RESUME}) | {Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
     reasons = {
         **LATER,
+        **UNMADE,
+        Feature.RENAME: NO_RENAME,
+        **NO_SNAPSHOTS,
+        **UNTRIED_HOLDINGS,
         Feature.SUSPEND: "libvirt cannot pause a guest of bhyve.",
         Feature.RESUME: "libvirt cannot pause a guest of bhyve, so there is nothing to resume.",
         Feature.RESET: "libvirt has no reset button for bhyve.",
@@ -51,6 +64,10 @@ class CloudHypervisorDriver(LibvirtDriver):
     features = (POWER - {Feature.AUTOSTART, Feature.EVENTS}) | {Feature.CONSOLE_SERIAL}
     reasons = {
         **LATER,
+        **UNMADE,
+        Feature.RENAME: NO_RENAME,
+        **NO_SNAPSHOTS,
+        **UNTRIED_HOLDINGS,
         Feature.AUTOSTART: _UNTRIED,
         Feature.EVENTS: _UNTRIED,
         Feature.RESET: "libvirt has no reset button for Cloud Hypervisor.",

@@ -14,16 +14,35 @@ from typing import TYPE_CHECKING, ClassVar
 import libvirt
 
 from drivers.base import Session
-from drivers.errors import ConsoleBusy, InvalidDefinition, NotFound, Unreachable, Unsupported, WrongState
+from drivers.errors import ConsoleBusy, NotFound, Unreachable, Unsupported, WrongState
 from drivers.libvirtd import graphics, stats
-from drivers.libvirtd.errors import driver_error, translate
-from drivers.libvirtd.events import EventTap
-from drivers.libvirtd.guests import Marks, guest_info, read_definition, read_live
-from drivers.libvirtd.session_host import HostFacet
+from drivers.libvirtd.addresses import AddressFacet
+from drivers.libvirtd.describing import describe
+from drivers.libvirtd.errors import (
+    gone_is_nothing,
+    translate,
+)
+from drivers.libvirtd.events import (
+    EventTap,
+)
+from drivers.libvirtd.guests import (
+    Marks,
+    guest_info,
+    read_definition,
+    read_live,
+)
+from drivers.libvirtd.patience import Patience
+from drivers.libvirtd.session_create import CreateFacet
+from drivers.libvirtd.session_definition import DefinitionFacet
+from drivers.libvirtd.session_host import (
+    HostFacet,
+)
+from drivers.libvirtd.session_network import NetworkFacet
+from drivers.libvirtd.session_snapshots import SnapshotFacet
+from drivers.libvirtd.session_storage import StorageFacet
 from drivers.libvirtd.states import guest_state
 from drivers.libvirtd.streams import SerialConsole
 from drivers.libvirtd.uri import host_of, is_local
-from drivers.libvirtd.xml.domain import Domain
 from drivers.types import Feature, GuestState
 
 if TYPE_CHECKING:
@@ -31,7 +50,7 @@ if TYPE_CHECKING:
 
     from drivers.base import Console
     from drivers.libvirtd.kinds import LibvirtDriver
-    from drivers.types import Endpoint, GuestEvent, GuestInfo, GuestRef, GuestStats, HostStats, Support
+    from drivers.types import Endpoint, GuestEvent, GuestInfo, GuestRef, GuestStats, HostStats, PoolInfo, Support
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +68,11 @@ _CLOSE_REASONS = {
     libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE: "the host stopped answering",
     libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT: "it was closed on this side",
 }
-_QEMU_NAMESPACES = ("http://libvirt.org/schemas/domain/qemu/1.0", "http://libvirt.org/schemas/domain/lxc/1.0")
 
 
-class LibvirtSession(HostFacet, Session):
+class LibvirtSession(
+    HostFacet, DefinitionFacet, CreateFacet, AddressFacet, SnapshotFacet, StorageFacet, NetworkFacet, Session
+):
     """One live connection.
 
     Args:
@@ -82,6 +102,8 @@ class LibvirtSession(HostFacet, Session):
         self._support: Mapping[Feature, Support] | None = None
         self._bulk_stats: bool | None = None
         self._opened: set[SerialConsole] = set()
+        self._patience = Patience()
+        self._pools_seen: Sequence[PoolInfo] = ()
         if not self._shared:
             self._watch(connection)
 
@@ -142,34 +164,6 @@ class LibvirtSession(HostFacet, Session):
         with translate(guest=ref.name or ref.uuid):
             domain = self._domain(ref)
             return self._observed(domain, *domain.state(0))
-
-    def definition(self, ref: GuestRef) -> str:
-        """The inactive XML. Without the SECURE flag libvirt leaves every password out."""
-        self._require(Feature.XML)
-        with translate(guest=ref.name or ref.uuid):
-            return self._domain(ref).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-
-    def define(self, xml: str) -> GuestInfo:
-        """Make or change a persistent guest. Validated twice: by our hardened parser, and by libvirt's own schema."""
-        self._require(Feature.DEFINE)
-        document = Domain.parse(xml)
-        for node in document.node.iterchildren(tag="{*}*"):
-            if any(str(node.tag).startswith(f"{{{namespace}}}") for namespace in _QEMU_NAMESPACES):
-                message = "Raw command lines and namespace passthrough are refused in a definition."
-                raise InvalidDefinition(message)
-        with translate(guest=document.name or ""):
-            home = self._home(document.uuid or "")
-            domain = home.defineXMLFlags(document.to_xml(), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
-            info = self._read(domain)
-        if info is None:
-            message = "The guest went away as soon as it was defined."
-            raise NotFound(message, guest=document.name or "")
-        return info
-
-    def _home(self, uuid: str) -> libvirt.virConnect:
-        """The connection that knows a guest; for hypervisors whose connections do not all know the same."""
-        del uuid
-        return self._connection
 
     def _domain(self, ref: GuestRef) -> libvirt.virDomain:
         domain = self._connection.lookupByUUIDString(ref.uuid)
@@ -292,6 +286,10 @@ class LibvirtSession(HostFacet, Session):
     def set_autostart(self, ref: GuestRef, *, enabled: bool) -> None:
         """Start with the host, or not."""
         self._act(Feature.AUTOSTART, ref, lambda domain: domain.setAutostart(int(enabled)))
+
+    def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
+        """In the running definition and in the next one. Three calls; what others keep in the metadata stays."""
+        self._act(Feature.DEFINE, ref, lambda domain: describe(domain, facts, title=title, description=description))
 
     def undefine(self, ref: GuestRef) -> None:
         """Remove the definition of a stopped guest.
@@ -524,13 +522,3 @@ def _wake_or_resume(domain: libvirt.virDomain) -> None:
 def _discard_save(domain: libvirt.virDomain) -> None:
     if domain.hasManagedSaveImage(0):
         domain.managedSaveRemove(0)
-
-
-@contextlib.contextmanager
-def gone_is_nothing() -> Iterator[None]:
-    """In a listing, a guest that went away meanwhile is left out."""
-    try:
-        yield
-    except libvirt.libvirtError as error:
-        if not isinstance(driver_error(error), (NotFound, WrongState)):
-            raise

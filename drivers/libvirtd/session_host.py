@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import platform
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import libvirt
 
-from drivers.errors import InvalidDefinition
+from drivers.errors import InvalidDefinition, Unsupported
 from drivers.libvirtd import stats
-from drivers.libvirtd.errors import readable, translate
+from drivers.libvirtd.errors import driver_error, is_absent_daemon, translate
 from drivers.libvirtd.uri import is_local
 from drivers.libvirtd.xml.capabilities import Capabilities, DomainCapabilities, HostCpu, SysInfo
 from drivers.libvirtd.xml.element import to_str
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _MIB = 1024 * 1024
 _NESTED = ("vmx", "svm")
+NOBODYS_UUID = "00000000-0000-4000-8000-000000000000"
 # libvirt names the nearest model it knows: `pentium` for a Xen host that hides one old feature (measured). Better none.
 _SMALLER_CPUS = frozenset(
     {"486", "pentium", "pentium2", "pentium3", "pentiumpro", "coreduo", "n270", "athlon", "kvm32", "qemu32"}
@@ -81,6 +83,7 @@ class HostFacet:
         driver = self._driver
         tries: dict[Feature, Callable[[], object]] = {
             Feature.EVENTS: self._tap.probe,
+            **self._holdings(),
             **self._readings(),
         }
         for feature in Feature:
@@ -95,6 +98,17 @@ class HostFacet:
                 except _NotOffered as refusal:
                     found[feature] = Support(supported=False, reason=str(refusal))
         return found
+
+    def _holdings(self) -> dict[Feature, Callable[[], object]]:
+        """Whether the daemon has storage and networks at all: asked for something that nobody has.
+
+        A lookup takes no pool's lock: a listing would wait for one whose storage hangs (`patience`).
+        """
+        connection = self._connection
+        return {
+            Feature.STORAGE_POOLS: lambda: _asked(partial(connection.storagePoolLookupByUUIDString, NOBODYS_UUID)),
+            Feature.NETWORKS: lambda: _asked(partial(connection.networkLookupByUUIDString, NOBODYS_UUID)),
+        }
 
     def _readings(self) -> dict[Feature, Callable[[], object]]:
         """Questions about any guest, where there is one: they do no harm, and a driver without such a function says so."""
@@ -113,9 +127,10 @@ class HostFacet:
         try:
             call()
         except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            why = driver_error(error)
+            if not isinstance(why, Unsupported):
                 raise
-            raise _NotOffered(readable(str(error))) from error
+            raise _NotOffered(why.detail) from error
 
     # -- pieces of host_info ------------------------------------------------------------------------------------------
     def _best(self, capabilities: Capabilities) -> str | None:
@@ -192,7 +207,7 @@ def _asked(reading: Callable[[], object]) -> None:
     try:
         reading()
     except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT or is_absent_daemon(error):
             raise
 
 

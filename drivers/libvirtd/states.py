@@ -198,6 +198,16 @@ LIFECYCLE: dict[int, tuple[str, dict[int, str]]] = {
     ),
 }
 
+# libvirt has no event for snapshots. It tells of going back, and of taking one of a running guest that this stood still and went
+# on (measured); of one that is off, and of deleting, nothing.
+SNAPSHOT_SIGNS: frozenset[tuple[int, int]] = frozenset(
+    {
+        (libvirt.VIR_DOMAIN_EVENT_DEFINED, libvirt.VIR_DOMAIN_EVENT_DEFINED_FROM_SNAPSHOT),
+        (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT),
+        (libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_UNPAUSED),
+    }
+)
+
 _EVENT_KINDS = {
     libvirt.VIR_DOMAIN_EVENT_DEFINED: GuestEventKind.DEFINED,
     libvirt.VIR_DOMAIN_EVENT_UNDEFINED: GuestEventKind.UNDEFINED,

@@ -10,10 +10,25 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 
 from drivers.errors import WrongState
-from drivers.libvirtd.errors import translate
-from drivers.libvirtd.guests import Profile
-from drivers.libvirtd.kinds import LATER, POWER, SAVING, LibvirtDriver, libvirt_ways
-from drivers.libvirtd.session import LibvirtSession, gone_is_nothing
+from drivers.libvirtd.design import xen
+from drivers.libvirtd.errors import (
+    gone_is_nothing,
+    translate,
+)
+from drivers.libvirtd.guests import (
+    Profile,
+)
+from drivers.libvirtd.kinds import (
+    HOLDINGS,
+    LATER,
+    MAKING,
+    NO_RENAME,
+    POWER,
+    SAVING,
+    LibvirtDriver,
+    libvirt_ways,
+)
+from drivers.libvirtd.session import LibvirtSession
 from drivers.libvirtd.stats import NANOSECONDS
 from drivers.types import Feature, GuestState, Proof, Technique, VirtualizationType
 
@@ -94,15 +109,17 @@ class XenDriver(LibvirtDriver):
     label = "Xen"
     product = "Xen"
     schemes = ("xen",)
-    features = POWER | SAVING | {Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
+    features = POWER | HOLDINGS | SAVING | MAKING | {Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
     reasons = {
         **LATER,
+        Feature.RENAME: NO_RENAME,
         Feature.RESET: "libvirt has no reset button for Xen guests; force it off and start it.",
         Feature.CONSOLE_SHELL: "A machine has no shell of the host's giving; use its serial console.",
         Feature.CONSOLE_SPICE: "Browsers cannot show SPICE; give the guest a VNC screen.",
         Feature.SCREENSHOT: "libvirt takes no screenshots of Xen guests; look at the VNC screen.",
         Feature.SNAPSHOTS_DISK: "libvirt takes no snapshots of Xen guests.",
         Feature.SNAPSHOTS_MEMORY: "libvirt takes no snapshots of Xen guests.",
+        Feature.SNAPSHOTS_LIVE: "libvirt takes no snapshots of Xen guests.",
     }
     # All are domains of the type `xen`: what they are stands in the type of their operating system.
     profiles = {
@@ -123,6 +140,8 @@ class XenDriver(LibvirtDriver):
     undefine_flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
     console_force = libvirt.VIR_DOMAIN_CONSOLE_FORCE
     passes_screens = False
+    design = staticmethod(xen.design)
+    address_sources = ("lease",)
     proof = Proof.REAL
     ways = libvirt_ways("xen")
 

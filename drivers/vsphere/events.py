@@ -47,6 +47,7 @@ PATHS = (
     "runtime.bootTime",
     "runtime.connectionState",
     "runtime.powerState",
+    "snapshot",
 )
 
 _LIFE = {
@@ -210,10 +211,13 @@ class EventTap:
             if known.power in _ENTERED:
                 self._send(name, known, GuestEventKind.CHANGED, _ENTERED[known.power], at)
             return
+        snapshots = any(text(getattr(each, "name", None)).startswith("snapshot") for each in items(change.changeSet))
         if before != known.power:
-            self._send(name, known, GuestEventKind.CHANGED, _LIFE.get((before, known.power), "changed/power"), at)
+            reason = _LIFE.get((before, known.power), "changed/power")
+            self._send(name, known, GuestEventKind.CHANGED, reason, at, snapshots=snapshots)
         elif words:
-            self._send(name, known, GuestEventKind.CHANGED, "changed/" + ",".join(words), at)
+            reason = "changed/" + ",".join(words)
+            self._send(name, known, GuestEventKind.CHANGED, reason, at, snapshots=snapshots)
 
     def _learn(self, known: Known, changes: list[Any]) -> list[str]:
         """Take the new values in; what changed, in words for the log."""
@@ -234,11 +238,13 @@ class EventTap:
             words.append(name.rpartition(".")[2][:40])
         return words
 
-    def _send(self, number: str, known: Known, kind: GuestEventKind, reason: str, at: float) -> None:
+    def _send(
+        self, number: str, known: Known, kind: GuestEventKind, reason: str, at: float, *, snapshots: bool = False
+    ) -> None:
         if not self._listening.is_set():
             return  # what is there at the start is no news
         uuid = self._name_of(number) or known.uuid or known.bios_uuid
-        event = GuestEvent(uuid=uuid, name=known.name or uuid, kind=kind, reason=reason, at=at)
+        event = GuestEvent(uuid=uuid, name=known.name or uuid, kind=kind, reason=reason, at=at, snapshots=snapshots)
         for sink in self._sinks:
             try:
                 sink(event)

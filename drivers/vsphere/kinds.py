@@ -35,6 +35,7 @@ _FEATURES = frozenset(
         Feature.FORCE_OFF,
         Feature.SUSPEND,
         Feature.RESUME,
+        Feature.RENAME,
         Feature.UNDEFINE,
         Feature.CONSOLE_VNC,
         Feature.SCREENSHOT,
@@ -43,6 +44,9 @@ _FEATURES = frozenset(
         Feature.METRICS_DISK,
         Feature.METRICS_NETWORK,
         Feature.EVENTS,
+        Feature.SNAPSHOTS_DISK,
+        Feature.SNAPSHOTS_MEMORY,
+        Feature.SNAPSHOTS_LIVE,
     }
 )
 _VMX = "VMware keeps a guest's definition in a .vmx file of its own, not as XML; change it in VMware's own client."
@@ -55,8 +59,6 @@ _REASONS: dict[Feature, str] = {
     Feature.CONSOLE_SERIAL: "vSphere passes a serial port on to a file or the network, not to its clients; use the screen.",
     Feature.CONSOLE_SHELL: "A machine has no shell of the host's giving; use its screen.",
     Feature.CONSOLE_SPICE: "vSphere has no SPICE; use the screen (vnc).",
-    Feature.SNAPSHOTS_DISK: "This version does not manage snapshots yet.",
-    Feature.SNAPSHOTS_MEMORY: "This version does not manage snapshots yet.",
     Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
     Feature.STORAGE_POOLS: "This version does not manage storage pools yet.",
     Feature.NETWORKS: "This version does not manage networks yet.",

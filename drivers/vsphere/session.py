@@ -12,13 +12,24 @@ from typing import TYPE_CHECKING, Any
 from pyVmomi import vim, vmodl
 
 from drivers.base import Session
-from drivers.errors import DriverError, NotFound, Timeout, Unreachable, Unsafe, Unsupported, WrongState
+from drivers.errors import (
+    AlreadyExists,
+    DriverError,
+    InvalidDefinition,
+    NotFound,
+    Timeout,
+    Unreachable,
+    Unsafe,
+    Unsupported,
+    WrongState,
+)
 from drivers.types import Feature, GuestInfo, GuestState, HostStats, Support
 from drivers.vsphere import guests as reading
 from drivers.vsphere import hosts, webmks
 from drivers.vsphere.collector import PAGE, Found, of_objects, retrieve, through_view
 from drivers.vsphere.errors import Garbled, translate
 from drivers.vsphere.events import EventTap
+from drivers.vsphere.snapshots import SnapshotFacet
 from drivers.vsphere.stats import BusyMeter, Recorder, Running
 from drivers.vsphere.values import flag, items, number, text
 from drivers.vsphere.wire import fault_error, moid, quoted
@@ -31,6 +42,8 @@ if TYPE_CHECKING:
     from drivers.vsphere.kinds import VsphereDriver
     from drivers.vsphere.wire import Wire
 
+NAME_MAX = 80
+"""Characters that vSphere takes."""
 TASK_SECONDS = 120.0
 SLOW_TASK_SECONDS = 600.0
 """Suspending writes the guest's memory to disk, resuming reads it."""
@@ -47,7 +60,7 @@ _QUICK = (
 )
 
 
-class VsphereSession(Session):
+class VsphereSession(SnapshotFacet, Session):
     """One live connection to an ESXi, or to one datacenter of a vCenter.
 
     Args:
@@ -306,8 +319,31 @@ class VsphereSession(Session):
         """Take a stopped guest out of the inventory; all of its files stay."""
         self._act(Feature.UNDEFINE, ref, "UnregisterVM", ("poweredOff",))
 
+    def rename(self, ref: GuestRef, name: str) -> None:
+        """Its name in the inventory; files and folders keep theirs, as in VMware's own client.
+
+        A vCenter takes one name in several folders; we do not, as nobody could tell such guests apart.
+        """
+        if not name.strip() or not name.isprintable() or len(name) > NAME_MAX:
+            message = f"A name has 1 to {NAME_MAX} characters that can be printed."
+            raise InvalidDefinition(message, guest=ref.name or ref.uuid)
+        if text(self._now(ref).get("name")) == name:
+            return
+        with translate(guest=ref.name or ref.uuid):
+            others = self._retrieve_all(vim.VirtualMachine, ("name",))
+        if any(text(one.get("name")) == name for one in others):
+            message = f"A guest called {name} exists already."
+            raise AlreadyExists(message, guest=ref.name or ref.uuid)
+        self._act(Feature.RENAME, ref, "Rename_Task", ("poweredOff",), name)
+
     def _act(
-        self, feature: Feature, ref: GuestRef, verb: str, states: Sequence[str], *, seconds: float = TASK_SECONDS
+        self,
+        feature: Feature,
+        ref: GuestRef,
+        verb: str,
+        states: Sequence[str],
+        *arguments: str,
+        seconds: float = TASK_SECONDS,
     ) -> None:
         """Do it if the power state is one of `states`, and wait for the task's end.
 
@@ -319,7 +355,7 @@ class VsphereSession(Session):
         if power not in states:
             raise _wrong(ref, power, states)
         with translate(guest=ref.name or ref.uuid, feature=str(feature)):
-            answer = getattr(found.object, verb)()
+            answer = getattr(found.object, verb)(*arguments)
             if isinstance(answer, vim.Task):
                 self._wait_for(answer, seconds, ref)
             elif verb.endswith("_Task"):

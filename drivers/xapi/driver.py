@@ -30,6 +30,7 @@ _FEATURES = frozenset(
         Feature.MANAGED_SAVE,
         Feature.DISCARD_MANAGED_SAVE,
         Feature.AUTOSTART,
+        Feature.RENAME,
         Feature.UNDEFINE,
         Feature.CONSOLE_VNC,
         Feature.METRICS_CPU,
@@ -37,6 +38,9 @@ _FEATURES = frozenset(
         Feature.METRICS_DISK,
         Feature.METRICS_NETWORK,
         Feature.EVENTS,
+        Feature.SNAPSHOTS_DISK,
+        Feature.SNAPSHOTS_MEMORY,
+        Feature.SNAPSHOTS_LIVE,
     }
 )
 _NOT_YET = "XenServer can do this, but not through here yet."
@@ -57,8 +61,6 @@ class XapiDriver(Driver):
         Feature.CONSOLE_SHELL: "A guest of XenServer is a machine: a shell in it needs the guest's own login.",
         Feature.CONSOLE_SPICE: "XenServer offers screens by VNC only.",
         Feature.SCREENSHOT: "XenServer has no call for a picture of the screen; open the console instead.",
-        Feature.SNAPSHOTS_DISK: _NOT_YET,
-        Feature.SNAPSHOTS_MEMORY: _NOT_YET,
         Feature.MIGRATION_LIVE: _NOT_YET,
         Feature.STORAGE_POOLS: _NOT_YET,
         Feature.NETWORKS: _NOT_YET,

@@ -44,12 +44,13 @@ _WORDS = {
 class _Known:
     """What was last told of one guest."""
 
-    __slots__ = ("facts", "name", "power", "uuid")
+    __slots__ = ("facts", "name", "power", "snapshots", "uuid")
 
     def __init__(self, vm: Mapping[str, Any]) -> None:
         self.uuid = uuid_of(vm)
         self.name = text(vm, "name_label")
         self.power = text(vm, "power_state")
+        self.snapshots = (references(vm, "snapshots"), text(vm, "parent"))
         self.facts = (
             self.name, text(vm, "name_description"), state_of(vm), text(vm, "domid"), text(vm, "memory_static_max"),
             text(vm, "memory_dynamic_max"), text(vm, "memory_target"), text(vm, "VCPUs_at_startup"), text(vm, "VCPUs_max"),
@@ -105,8 +106,9 @@ class Ledger:
                 self._say(now, GuestEventKind.DEFINED, "defined")
                 if now.power != "Halted":
                     self._say(now, GuestEventKind.CHANGED, _WORDS.get(("Halted", now.power), "changed"))
-            elif before.facts != now.facts:
-                self._say(now, GuestEventKind.CHANGED, _word(before, now))
+            elif before.facts != now.facts or before.snapshots != now.snapshots:
+                kept = before.snapshots != now.snapshots
+                self._say(now, GuestEventKind.CHANGED, _word(before, now), snapshots=kept)
 
     def _device(self, event: Event, *, tell: bool) -> None:
         """Disks and interfaces change without their guest's record changing (a CD is put in). Plugging is no news."""
@@ -126,8 +128,10 @@ class Ledger:
         if known is not None:
             self._say(known, GuestEventKind.UNDEFINED, "undefined")
 
-    def _say(self, known: _Known, kind: GuestEventKind, reason: str) -> None:
-        event = GuestEvent(uuid=known.uuid, name=known.name, kind=kind, reason=reason, at=time.monotonic())
+    def _say(self, known: _Known, kind: GuestEventKind, reason: str, *, snapshots: bool = False) -> None:
+        event = GuestEvent(
+            uuid=known.uuid, name=known.name, kind=kind, reason=reason, at=time.monotonic(), snapshots=snapshots
+        )
         try:
             self._sink(event)
         except Exception:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import json
 import re
+import time
+import xmlrpc.client
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +107,19 @@ def references(row: Mapping[str, Any], name: str) -> list[str]:
     """A set of references; empty where there is none."""
     value = row.get(name)
     return [ref for ref in value if isinstance(ref, str)] if isinstance(value, list) else []
+
+
+def seconds_of(moment: object) -> int:
+    """XAPI's date (`20261121T12:00:00Z`, UTC) as seconds since 1970. Raises Garbled."""
+    try:
+        if isinstance(moment, xmlrpc.client.DateTime):
+            plain = moment.value.replace("-", "").partition(".")[0].removesuffix("Z")
+            return calendar.timegm(time.strptime(plain, "%Y%m%dT%H:%M:%S"))
+    except (ValueError, TypeError, AttributeError) as error:
+        message = "The hypervisor's clock cannot be read."
+        raise Garbled(message) from error
+    message = "The hypervisor's clock cannot be read."
+    raise Garbled(message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
-import calendar
 import logging
 import re
 import threading
-import time
-import xmlrpc.client
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from drivers.base import Session
-from drivers.errors import ConsoleBusy, DriverError, NotFound, Unreachable, Unsafe, Unsupported, WrongState
+from drivers.errors import (
+    AlreadyExists,
+    ConsoleBusy,
+    DriverError,
+    InvalidDefinition,
+    NotFound,
+    Unreachable,
+    Unsafe,
+    Unsupported,
+    WrongState,
+)
 from drivers.types import Feature, GuestStats, HostStats, Support
 from drivers.xapi import records
 from drivers.xapi.console import XapiConsole
@@ -21,12 +28,13 @@ from drivers.xapi.errors import Garbled
 from drivers.xapi.events import Watch
 from drivers.xapi.pool import Members
 from drivers.xapi.records import Around, Record, Table, text
+from drivers.xapi.snapshots import SnapshotFacet
 from drivers.xapi.stats import BODY_BYTES, Counters, Source, guest_stats
 from drivers.xapi.tasks import Tasks
 from drivers.xapi.wire import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from drivers.base import Driver
     from drivers.types import Endpoint, GuestEvent, GuestInfo, GuestRef, GuestState, HostInfo
@@ -36,6 +44,7 @@ log = logging.getLogger(__name__)
 
 FEW = 4
 """So many guests are read one by one; more cost less by reading all."""
+NAME_MAX = 255
 START_SECONDS = 300.0
 SAVE_SECONDS = 1800.0
 STOP_SECONDS = 120.0
@@ -53,14 +62,18 @@ PERMISSIONS: dict[Feature, str] = {
     Feature.MANAGED_SAVE: "vm.suspend",
     Feature.DISCARD_MANAGED_SAVE: "vm.hard_shutdown",
     Feature.AUTOSTART: "vm.add_to_other_config",
+    Feature.RENAME: "vm.set_name_label",
     Feature.UNDEFINE: "vm.destroy",
     Feature.CONSOLE_VNC: "http/connect_console",
+    Feature.SNAPSHOTS_DISK: "vm.snapshot",
+    Feature.SNAPSHOTS_MEMORY: "vm.checkpoint",
+    Feature.SNAPSHOTS_LIVE: "vm.snapshot",
 }
 """What a role must have, in XAPI's words (all lower case there)."""
 _DENIED = "The role of this account on the XenServer does not allow that."
 
 
-class XapiSession(Session):
+class XapiSession(SnapshotFacet, Session):
     """A login at one pool's master (a lone host is a pool of one)."""
 
     def __init__(self, endpoint: Endpoint, wire: Wire, another: Callable[[], Wire], driver: Driver) -> None:
@@ -207,6 +220,27 @@ class XapiSession(Session):
         if power == "Suspended":
             self._tasks.run("VM.hard_shutdown", opaque, seconds=STOP_SECONDS)
         self._tasks.run("VM.destroy", opaque, seconds=STOP_SECONDS)
+
+    def rename(self, ref: GuestRef, name: str) -> None:
+        """XenServer lets several guests have one name, and renames running ones; here it is the same everywhere."""
+        if not name.strip() or not name.isprintable() or len(name) > NAME_MAX:
+            message = f"A name has 1 to {NAME_MAX} characters that can be printed."
+            raise InvalidDefinition(message, guest=ref.name)
+        opaque, vm = self._find(ref)
+        if text(vm, "power_state") != "Halted":
+            message = "A guest that runs, or whose memory is saved, cannot be renamed; shut it down first."
+            raise WrongState(message, guest=ref.name)
+        if any(records.is_guest(one) for key, one in self._like_named(name) if key != opaque):
+            message = f"A guest called {name} exists already."
+            raise AlreadyExists(message, guest=ref.name)
+        self._wire.call("VM.set_name_label", opaque, name)
+
+    def _like_named(self, name: str) -> Iterator[tuple[str, Record]]:
+        """Guests, templates and snapshots of this name."""
+        answer = self._wire.call("VM.get_by_name_label", name)
+        for one in answer if isinstance(answer, list) else ():
+            opaque = records.reference(one)
+            yield opaque, records.record(self._wire.call("VM.get_record", opaque))
 
     # -- watching ---------------------------------------------------------------------------------------------------
     def stats(self) -> Sequence[GuestStats]:
@@ -420,7 +454,7 @@ class XapiSession(Session):
         def fetch(path: str) -> bytes:
             return self._wire.get(path, limit=BODY_BYTES, at=self._members.target(ref))
 
-        return Source(fetch, lambda: _seconds(self._wire.call("host.get_servertime", ref)))
+        return Source(fetch, lambda: records.seconds_of(self._wire.call("host.get_servertime", ref)))
 
     def _sort_out(self, uuids: Sequence[str]) -> None:
         """Learn which of what is counted are guests: the host's own domain is counted too."""
@@ -436,19 +470,6 @@ class XapiSession(Session):
 
     def _learn(self, machines: Table) -> None:
         self._is_guest = {records.uuid_of(vm): records.is_guest(vm) for vm in machines.values()}
-
-
-def _seconds(moment: object) -> int:
-    """XAPI's date (`20261121T12:00:00Z`, UTC) as seconds since 1970. Raises Garbled."""
-    try:
-        if isinstance(moment, xmlrpc.client.DateTime):
-            plain = moment.value.replace("-", "").partition(".")[0].removesuffix("Z")
-            return calendar.timegm(time.strptime(plain, "%Y%m%dT%H:%M:%S"))
-    except (ValueError, TypeError, AttributeError) as error:
-        message = "The hypervisor's clock cannot be read."
-        raise Garbled(message) from error
-    message = "The hypervisor's clock cannot be read."
-    raise Garbled(message)
 
 
 def _quoted(ref: str) -> str:

@@ -3,14 +3,15 @@
  * Doing things to guests: one way for rows, pages, peek, menus and palette. A button says what by `data-action`, on whom by
  * `data-vm` and `data-name`; what may be done, and why not, was decided by the server (`vm.actions`).
  */
-import { ApiError, api } from "./api.js";
+import { ApiError, api, part } from "./api.js";
 import { $$, html } from "./dom.js";
 import { t } from "./i18n.js";
 import { onEvent } from "./live.js";
 import { ask, failure, say, toast } from "./notify.js";
 
 /**
- * @typedef {{ label: string, icon: string, inverse?: string, ask?: (name: string) => { title: string, text: string } }} Action
+ * @typedef {{ label: string, icon: string, inverse?: string, ask?: (name: string) => { title: string, text: string },
+ *   needs?: (guest: Guest) => Promise<unknown> }} Action needs: asks for its parameters; null calls it off
  * @typedef {{ id: string, name: string, host?: string }} Guest
  */
 
@@ -47,7 +48,36 @@ export const ACTIONS = {
     }),
   },
   autostart: { label: t("Start with the host"), icon: "power" },
+  restore: { label: t("Restore"), icon: "undo" },
+  delete: {
+    label: t("Delete"),
+    icon: "trash",
+    inverse: "restore",
+    ask: (name) => ({
+      title: t("Delete %(name)s?", { name }),
+      text: t(
+        "What is deleted goes to the bin, and can be had back from there for a while. Disks stay where they are.",
+      ),
+    }),
+  },
+  rename: { label: t("Rename"), icon: "tag", needs: askName },
 };
+
+/**
+ * Another name for a guest; null when it was left, or is the old one.
+ * @param {Guest} guest
+ */
+async function askName(guest) {
+  const data = await ask({
+    title: t("Rename %(name)s", { name: guest.name }),
+    text: t("Its identity, its disks and their files stay as they are."),
+    action: t("Rename"),
+    call: { method: "POST", path: actionPath(guest.id, "rename"), body: { name: guest.name } },
+    extra: html`<div class="field"><label for="ask-name">${t("New name")}</label><input class="input" id="ask-name" name="name" value="${guest.name}" maxlength="255" required autofocus autocomplete="off" spellcheck="false"></div>`,
+  });
+  const name = String(data?.get("name") ?? "").trim();
+  return name && name !== guest.name ? { name } : null;
+}
 
 /** @param {string} id @param {string} action */
 export const actionPath = (id, action) => `/vms/${id}/actions/${action}`;
@@ -81,6 +111,18 @@ onEvent((event) => {
   if (event.type !== "operation.changed" || !["succeeded", "failed", "cancelled"].includes(event.data?.state)) return;
   ended({ id: event.object.id });
 });
+
+/**
+ * An operation that this page asked for: said now, and once more when it fails.
+ * @param {any} operation
+ * @param {string} title
+ */
+export function track(operation, title) {
+  const shown = toast(title, { detail: operation.message || t("Sent"), href: `/operations/${operation.id}` });
+  mine.set(operation.id, { title, guest: { id: "", name: "" }, close: shown.close });
+  if (["succeeded", "failed", "cancelled"].includes(operation.state)) ended(operation);
+  else follow(operation.id);
+}
 
 /** @param {string} id @param {boolean} on */
 function busy(id, on) {
@@ -118,6 +160,10 @@ async function undo(operation, action, guest) {
 export async function act(name, guest, { params, quiet = false } = {}) {
   const action = ACTIONS[name] ?? { label: name, icon: "right" };
   const path = actionPath(guest.id, name);
+  if (action.needs && params === undefined) {
+    params = await action.needs(guest);
+    if (!params) return null;
+  }
   if (action.ask) {
     const question = action.ask(guest.name);
     const yes = await ask({
@@ -165,6 +211,19 @@ function instead(error, guest) {
     .map(({ steps }) => ({ label: ACTIONS[steps[0]].label, run: () => act(steps[0], guest) }));
 }
 
+/**
+ * Says that an operation was asked for, and later what became of it.
+ * @param {any} operation
+ * @param {string} title
+ * @param {Guest} guest
+ */
+export function sent(operation, title, guest) {
+  const shown = toast(title, { detail: operation.message || t("Sent"), href: `/operations/${operation.id}` });
+  mine.set(operation.id, { title, guest, close: shown.close });
+  if (["succeeded", "failed", "cancelled"].includes(operation.state)) ended(operation);
+  else follow(operation.id);
+}
+
 /** The live channel tells the end; should it be down, the operation itself is asked. @param {string} id */
 async function follow(id) {
   await new Promise((done) => setTimeout(done, 8000));
@@ -198,31 +257,62 @@ export async function shutdownBy(guest) {
 }
 
 /**
- * Deleting: the name is typed; the disks stay.
+ * Deleting, into the bin or out of it for good: what goes and what stays is listed by the server; what cannot be undone takes
+ * the name typed.
  * @param {Guest} guest
- * @param {{ running: boolean, text: string, version?: string }} facts
+ * @param {{ running?: boolean, text: string }} facts
  */
-export async function remove(guest, { running, text, version }) {
-  const path = `/vms/${guest.id}${running ? "?force=true" : ""}`;
+export async function remove(guest, { running = false, text }) {
+  /** @type {string} */
+  let form;
+  try {
+    form = await part(`/vms/${guest.id}/parts/delete`);
+  } catch (error) {
+    failure(error);
+    return null;
+  }
   const data = await ask({
     title: t("Delete %(name)s?", { name: guest.name }),
     text,
+    form,
     action: t("Delete guest"),
     danger: true,
     typed: guest.name,
-    call: { method: "DELETE", path },
+    call: { method: "DELETE", path: `/vms/${guest.id}?storage=keep` },
   });
   if (!data) return null;
+  const query = new URLSearchParams({ storage: String(data.get("storage") ?? "keep") });
+  if (data.get("gone")) query.set("bin", "false");
+  if (running) query.set("force", "true");
   const title = t("Delete: %(name)s", { name: guest.name });
   try {
-    const operation = await api("DELETE", path, undefined, { ifMatch: version });
-    toast(title, { detail: t("Sent"), href: `/operations/${operation.id}` });
-    mine.set(operation.id, { title, guest });
+    const operation = await api("DELETE", `/vms/${guest.id}?${query}`);
+    const back = () => undo(operation, ACTIONS.delete, guest);
+    const shown = toast(title, {
+      detail: data.get("gone") ? t("Sent") : t("It goes to the bin"),
+      href: `/operations/${operation.id}`,
+      ways: data.get("gone") ? [] : [{ label: t("Undo"), key: "u", run: back }],
+    });
+    mine.set(operation.id, { title, guest, close: shown.close });
     follow(operation.id);
     return operation;
   } catch (error) {
     failure(error, { title: t("%(what)s was refused", { what: title }) });
     return null;
+  }
+}
+
+/**
+ * Whether it can be deleted at all.
+ * @param {Guest} guest
+ * @param {boolean} on
+ */
+export async function protect(guest, on) {
+  try {
+    await api("PATCH", `/vms/${guest.id}`, { protected: on });
+    say(on ? t("Protected from being deleted") : t("Can be deleted"));
+  } catch (error) {
+    failure(error);
   }
 }
 

@@ -4,7 +4,7 @@ import { t } from "./i18n.js";
 
 /**
  * A problem document (RFC 9457), or what comes closest to it.
- * @typedef {{ title?: string, detail?: string, status?: number, code?: string, request_id?: string, operation?: any,
+ * @typedef {{ title?: string, detail?: string, status?: number, code?: string, request_id?: string, operation?: any, context?: any,
  *   errors?: { pointer: string, detail: string }[], alternatives?: { kind: string, steps: string[] }[] }} Problem
  */
 
@@ -56,19 +56,21 @@ async function send(url, init, again) {
 /**
  * One REST call. Resolves to the decoded answer (null where there is none); rejects with ApiError.
  *
- * A POST carries an `Idempotency-Key`, so that a call whose answer was lost can be sent again without doing its work twice.
+ * A POST carries an `Idempotency-Key`, so that a call whose answer was lost can be sent again without doing its work twice; with
+ * `idempotency: ""` none, for what does no work at all and is asked often.
  * @param {"GET" | "POST" | "PATCH" | "PUT" | "DELETE"} method
  * @param {string} path below /api/v1
  * @param {unknown} [body]
- * @param {{ prefer?: string, idempotency?: string, ifMatch?: string, signal?: AbortSignal }} [options]
+ * @param {{ prefer?: string, idempotency?: string, ifMatch?: string, type?: string, signal?: AbortSignal }} [options] type: of
+ *   a body that is text as it stands, and no JSON
  * @returns {Promise<any>}
  */
 export async function api(method, path, body, options = {}) {
   /** @type {Record<string, string>} */
   const headers = { Accept: "application/json" };
   if (method !== "GET") headers["X-CSRFToken"] = token();
-  if (method === "POST") headers["Idempotency-Key"] = options.idempotency ?? newKey();
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (method === "POST" && options.idempotency !== "") headers["Idempotency-Key"] = options.idempotency ?? newKey();
+  if (body !== undefined) headers["Content-Type"] = options.type ?? "application/json";
   if (options.prefer) headers.Prefer = options.prefer;
   if (options.ifMatch) headers["If-Match"] = options.ifMatch;
   const response = await send(
@@ -76,7 +78,7 @@ export async function api(method, path, body, options = {}) {
     {
       method,
       headers,
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: options.type ? String(body) : body === undefined ? undefined : JSON.stringify(body),
       credentials: "same-origin",
       signal: options.signal,
     },
@@ -99,14 +101,14 @@ export async function api(method, path, body, options = {}) {
 }
 
 /**
- * A REST answer that is text (a definition). Rejects with ApiError.
+ * A REST answer that is text (a definition), with its tag. Rejects with ApiError.
  * @param {string} path below /api/v1
- * @returns {Promise<string>}
+ * @returns {Promise<{ text: string, etag: string }>}
  */
 export async function text(path) {
   const response = await send(`/api/v1${path}`, { credentials: "same-origin" }, true);
   const body = await response.text();
-  if (response.ok) return body;
+  if (response.ok) return { text: body, etag: response.headers.get("ETag") ?? "" };
   if (response.status === 401) signIn();
   const isJson = /json/.test(response.headers.get("Content-Type") ?? "");
   throw new ApiError(isJson ? JSON.parse(body) : { status: response.status, code: `http_${response.status}` });

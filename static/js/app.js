@@ -1,6 +1,6 @@
 // @ts-check
 /** The shell, on every page behind the sign-in: clicks that mean the same everywhere, theme, density, keys, live channel. */
-import { act, cancelOperation, guestOf, openConsole } from "./actions.js";
+import { act, cancelOperation, guestOf, openConsole, protect, remove } from "./actions.js";
 import { $, $$, cookie, place } from "./dom.js";
 import { startClock } from "./format.js";
 import { t } from "./i18n.js";
@@ -73,6 +73,11 @@ document.addEventListener(
       /** @type {any} */ (button.closest("[popover]"))?.hidePopover();
       act(data.action, guestOf(button), { params: data.params ? JSON.parse(data.params) : undefined });
     }
+    if (data.delete !== undefined) {
+      /** @type {any} */ (button.closest("[popover]"))?.hidePopover();
+      remove(guestOf(button), { running: data.running === "true", text: data.delete });
+    }
+    if (data.protect) protect(guestOf(button), data.protect === "true");
     if (data.console !== undefined) {
       event.preventDefault();
       openConsole(guestOf(button), data.console || undefined);
@@ -161,6 +166,9 @@ bind(t("Everywhere"), [
   { keys: "g o", does: t("Overview"), run: go("/") },
   { keys: "g v", does: t("Guests"), run: go("/vms") },
   { keys: "g h", does: t("Hosts"), run: go("/hosts") },
+  { keys: "g p", does: t("Storage"), run: go("/storage") },
+  { keys: "g n", does: t("Networks"), run: go("/networks") },
+  { keys: "g i", does: t("Images"), run: go("/images") },
   { keys: "g j", does: t("Operations"), run: go("/operations") },
   { keys: "g e", does: t("Events"), run: go("/events") },
   { keys: "g a", does: t("Architecture"), run: go("/architecture") },

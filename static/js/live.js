@@ -13,6 +13,7 @@
  *   [data-new-for="vms"]               the pill "3 new, show" of a list, hidden until something is new
  *   [data-px="<id>"]                   a square of the fleet map
  *   [data-sample="vm/<id>"]            wants samples; sparkline, [data-cpu-text] and [data-memory-meter] inside are redrawn
+ *   [data-sample="storage-pool/<id>"]  likewise; [data-pool-meter], [data-pool-used] and [data-pool-free]
  *   [data-fresh] with an id            replaced from a fresh copy of the page after a gap in the events
  */
 import { json, part } from "./api.js";
@@ -25,7 +26,7 @@ import { say } from "./notify.js";
 /** @typedef {import("./channel.js").LiveEvent} LiveEvent */
 
 const root = document.documentElement;
-const TURNING = ["shutting_down", "connecting", "op-running"];
+const TURNING = ["shutting_down", "connecting", "op-running", "building"];
 const ENDED = ["succeeded", "failed", "cancelled"];
 
 /* ---- who listens ---- */
@@ -143,8 +144,8 @@ function goneRow(row) {
   for (const control of $$("button, input", row)) control.disabled = true;
 }
 
-/** @param {HTMLElement} region */
-async function readRegion(region) {
+/** Fetches the inside of a region again. @param {HTMLElement} region */
+export async function readRegion(region) {
   if (reading.has(region)) return;
   const gate = region.dataset.whenOpen;
   if (gate && !document.getElementById(gate)?.matches(":popover-open, [open], [data-open=true]")) return;
@@ -246,6 +247,8 @@ function patchVm(event) {
     if (!row) announceNew("vms", id);
     return;
   }
+  const had = event.data?.changed ?? {};
+  if ("binned_at" in had && had.binned_at === null && !row) announceNew("vms", id); // out of the bin
   const version = Number(event.data?.version ?? 0);
   const to = event.type === "vm.state_changed" ? event.data?.to : "";
   for (const element of [row, ...$$(`[data-object="vm/${id}"][data-version]`).filter((e) => e !== row)]) {
@@ -415,6 +418,7 @@ function takeSample(message) {
  * @param {any} data
  */
 function drawSample(holder, data) {
+  if ("available_bytes" in data) drawPool(holder, data);
   const ratio = data.cpu_ratio;
   const text = $("[data-cpu-text]", holder);
   if (text) text.textContent = percent(ratio);
@@ -443,6 +447,22 @@ function drawSample(holder, data) {
     meter(memory, data.memory_bytes / most);
     memory.setAttribute("aria-label", t("%(used)s of %(all)s", { used: size(data.memory_bytes), all: size(most) }));
   }
+}
+
+/**
+ * How full a storage pool is.
+ * @param {HTMLElement} holder
+ * @param {{ capacity_bytes: number | null, available_bytes: number | null }} data
+ */
+function drawPool(holder, { capacity_bytes: all, available_bytes: free }) {
+  if (!all || typeof free !== "number") return;
+  const used = Math.max(0, 1 - free / all);
+  for (const bar of $$("[data-pool-meter]", holder)) {
+    meter(bar, used);
+    bar.setAttribute("aria-label", t("%(share)s of %(all)s used", { share: percent(used), all: size(all) }));
+  }
+  for (const text of $$("[data-pool-used]", holder)) text.textContent = percent(used);
+  for (const text of $$("[data-pool-free]", holder)) text.textContent = size(free);
 }
 
 /**

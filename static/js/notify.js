@@ -154,25 +154,39 @@ export const codeLine = (text) =>
 /**
  * Asks before something that cannot be called back. Resolves to the form's data, or null when it was left.
  * @param {{ title: string, text: string, action: string, danger?: boolean, typed?: string, call?: { method: string, path: string, body?: unknown },
- *   extra?: import("./dom.js").Markup }} question `typed`: the name that must be typed first; `call`: shown as curl
+ *   extra?: import("./dom.js").Markup, form?: string }} question `typed`: the name that must be typed first (where `form` has a
+ *   [data-typed-if], only while that is checked); `call`: shown as curl; `form`: fields as the server rendered them
  * @returns {Promise<FormData | null>}
  */
-export function ask({ title, text, action, danger = false, typed = "", call, extra }) {
+export function ask({ title, text, action, danger = false, typed = "", call, extra, form: fields = "" }) {
   return new Promise((resolve) => {
     const before = document.activeElement;
     const dialog = make(html`<dialog class="dlg" aria-labelledby="ask-h" aria-describedby="ask-t"><form method="dialog">
       <header><h2 id="ask-h">${title}</h2><button class="btn ghost icon push" type="button" data-close aria-label="${t("Close")}">${icon("x")}</button></header>
-      <div class="pad"><p id="ask-t">${text}</p>${extra ?? ""}
-      ${typed ? html`<div class="field"><label for="ask-n">${t("Type the name to confirm")}</label><input class="input" id="ask-n" autofocus autocomplete="off" spellcheck="false"><span class="hint">${typed}</span></div>` : ""}
+      <div class="pad"><p id="ask-t">${text}</p>${extra ?? ""}<div data-fields hidden></div>
+      ${typed ? html`<div class="field" data-typed><label for="ask-n">${t("Type the name to confirm")}</label><input class="input" id="ask-n" autofocus autocomplete="off" spellcheck="false"><span class="hint">${typed}</span></div>` : ""}
       ${call ? html`<details><summary>${t("The same call as curl")}</summary>${codeLine(curlOf(call.method, call.path, call.body))}</details>` : ""}</div>
       <footer><button class="btn push" type="button" data-close ${danger && !typed ? html`autofocus` : ""}>${t("Cancel")}</button>
       <button class="btn primary ${danger ? "danger" : ""}" type="submit" value="go" ${typed ? html`disabled` : ""} ${danger ? "" : html`autofocus`}>${action}</button></footer>
       </form></dialog>`);
     const form = $("form", dialog);
     const go = $("[type=submit]", dialog);
-    $("#ask-n", dialog)?.addEventListener("input", (/** @type {Event} */ e) => {
-      go.disabled = /** @type {HTMLInputElement} */ (e.target).value !== typed;
+    const box = $("[data-fields]", dialog);
+    box.hidden = !fields;
+    box.innerHTML = fields;
+    const field = $("#ask-n", dialog);
+    const needed = $("[data-typed-if]", dialog);
+    const check = () => {
+      const must = Boolean(typed) && (!needed || needed.checked);
+      if (field) $("[data-typed]", dialog).hidden = !must;
+      go.disabled = must && field.value !== typed;
+    };
+    field?.addEventListener("input", check);
+    needed?.addEventListener("change", () => {
+      check();
+      if (needed.checked) field?.focus();
     });
+    check();
     dialog.addEventListener("keydown", (/** @type {KeyboardEvent} */ e) => {
       if (e.key === "Enter" && (e.ctrlKey || e.metaKey) && !go.disabled) form.requestSubmit(go);
     });

@@ -22,31 +22,51 @@ const PAGES = [
   { name: t("Overview"), url: "/", icon: "overview", keys: "g o" },
   { name: t("Guests"), url: "/vms", icon: "guests", keys: "g v" },
   { name: t("Hosts"), url: "/hosts", icon: "hosts", keys: "g h" },
+  { name: t("Storage"), url: "/storage", icon: "storage", keys: "g p" },
+  { name: t("Networks"), url: "/networks", icon: "network", keys: "g n" },
+  { name: t("Images"), url: "/images", icon: "image", keys: "g i" },
   { name: t("Operations"), url: "/operations", icon: "ops", keys: "g j" },
   { name: t("Events"), url: "/events", icon: "events", keys: "g e" },
   { name: t("Architecture"), url: "/architecture", icon: "overview", keys: "g a" },
   { name: t("Capabilities"), url: "/capabilities", icon: "matrix", keys: "g c" },
   { name: t("Which is best?"), url: "/advise", icon: "search", keys: "g b" },
   { name: t("Settings"), url: "/settings", icon: "settings", keys: "g s" },
+  { name: t("New guest"), url: "/vms/new", icon: "plus", keys: "" },
   { name: t("Add host"), url: "/hosts/new", icon: "plus", keys: "" },
+  { name: t("New pool"), url: "/storage/new", icon: "plus", keys: "" },
 ];
 const VIEWS = [
   { name: t("Guests that need a look"), url: "/vms?q=is:attention" },
   { name: t("Guests above 80 % CPU"), url: "/vms?q=cpu:>80" },
   { name: t("Failed operations"), url: "/operations?state=failed" },
+  { name: t("Pools that are full"), url: "/storage?q=is:full" },
 ];
 /** Words of people → action. The first is shown. */
 const VERBS = [
   ...Object.entries(ACTIONS)
-    .filter(([name]) => name !== "autostart")
+    .filter(([name]) => !["autostart", "delete", "restore"].includes(name))
     .map(([name, action]) => ({
       name,
       label: action.label,
       icon: action.icon,
       words: [name, action.label.toLowerCase()],
     })),
+  {
+    name: "snapshot",
+    label: t("Take snapshot of"),
+    icon: "camera",
+    words: ["snapshot", t("Take snapshot of").toLowerCase()],
+  },
   { name: "console", label: t("Console of"), icon: "console", words: ["console", t("Console of").toLowerCase()] },
 ];
+/** Kinds of things that are found: the group that they stand in, their icon, their path in the API, what they yield to others. */
+const KINDS = /** @type {Record<string, { group: string, icon: string, path: string, behind: number }>} */ ({
+  vm: { group: t("Guests"), icon: "guests", path: "/vms", behind: 0 },
+  host: { group: t("Hosts"), icon: "hosts", path: "/hosts", behind: 1 },
+  pool: { group: t("Storage"), icon: "storage", path: "/storage-pools", behind: 2 },
+  network: { group: t("Networks"), icon: "network", path: "/networks", behind: 3 },
+  image: { group: t("Images"), icon: "image", path: "/images", behind: 4 },
+});
 const RECENT = "palette-recent";
 
 /** @type {Item[]} */
@@ -111,7 +131,7 @@ function lit(text, hit) {
 const glyph = (item) =>
   item.state
     ? html`<span class="${item.state}">${icon(`s-${item.state}`, "g")}</span>`
-    : icon(item.kind === "host" ? "hosts" : "guests");
+    : icon((KINDS[item.kind] ?? KINDS.vm).icon);
 
 /** @param {string} url */
 const go = (url) => () => location.assign(url);
@@ -158,15 +178,26 @@ function actionEntries(first, tail) {
         text: html`<span>${verb.label} ${lit(item.name, hit)}</span>`,
         right: allowed.allowed ? (item.sub ?? "") : t("not now: %(reason)s", { reason: allowed.reason ?? "" }),
         dead: allowed.allowed ? undefined : (allowed.reason ?? ""),
-        call:
-          verb.name === "console"
-            ? curl("POST", `/vms/${item.id}/console`, { type: "serial" })
-            : curl("POST", actionPath(item.id, verb.name)),
-        run: () => (verb.name === "console" ? openConsole(guest) : act(verb.name, guest)),
+        call: callOf(verb.name, item.id),
+        run: () => runOf(verb.name, guest),
       });
     }
   }
   return out;
+}
+
+/** The same as curl. @param {string} verb @param {string} id */
+function callOf(verb, id) {
+  if (verb === "console") return curl("POST", `/vms/${id}/console`, { type: "serial" });
+  if (verb === "snapshot") return curl("POST", `/vms/${id}/snapshots`, { name: "before the upgrade" });
+  return curl("POST", actionPath(id, verb));
+}
+
+/** @param {string} verb @param {{ id: string, name: string }} guest */
+function runOf(verb, guest) {
+  if (verb === "console") return openConsole(guest);
+  if (verb === "snapshot") return location.assign(`/vms/${guest.id}/snapshots#take`);
+  return act(verb, guest);
 }
 
 /** @param {string} query @returns {Entry[]} */
@@ -178,16 +209,16 @@ function objectEntries(query) {
     const also = query.length > 2 && item.also?.toLowerCase().includes(query) ? 90 : 0;
     const n = Math.max(byName, also);
     if (!n) continue;
-    const path = item.kind === "host" ? `/hosts/${item.id}` : `/vms/${item.id}`;
+    const kind = KINDS[item.kind] ?? KINDS.vm;
     out.push({
-      group: item.kind === "host" ? t("Hosts") : t("Guests"),
-      score: n - (item.kind === "host" ? 1 : 0),
+      group: kind.group,
+      score: n - kind.behind,
       icon: glyph(item),
       text: lit(item.name, also > byName ? new Set() : hit),
       right: [also > byName ? item.also?.split(" ").find((word) => word.toLowerCase().includes(query)) : "", item.sub]
         .filter(Boolean)
         .join(", "),
-      call: curl("GET", path),
+      call: curl("GET", `${kind.path}/${item.id}`),
       run: () => visit(item),
     });
   }

@@ -16,8 +16,10 @@ import { t, tn } from "./i18n.js";
 import { bind } from "./keys.js";
 import { ask, codeLine, failure, say, showWhy, toast } from "./notify.js";
 
-const BULK = ["start", "shutdown", "reboot", "suspend", "resume", "force-off"];
 const page = /** @type {HTMLElement} */ ($("[data-table]"));
+const BULK = ["start", "shutdown", "reboot", "suspend", "resume", "force-off"];
+// Without a bin there is no way back: then each is deleted on its own page, by its name.
+if ("bin" in page.dataset) BULK.push("delete");
 const list = () => /** @type {HTMLElement} */ ($("#list"));
 /** @returns {HTMLElement[]} */
 const rows = () => $$("tr[data-vm]:not(.gone)", list());
@@ -238,11 +240,31 @@ async function send(name) {
     toast(tn("%(action)s: %(n)s guest", "%(action)s: %(n)s guests", willing.length, { action: action.label }), {
       detail: t("Sent"),
       href: `/operations/${operation.id}`,
-      ways: [
-        { label: t("Undo"), key: "u", run: () => api("POST", `/operations/${operation.id}/cancel`).catch(failure) },
-      ],
+      ways: [{ label: t("Undo"), key: "u", run: () => undo(operation.id, name) }],
     });
     clear();
+  } catch (error) {
+    failure(error);
+  }
+}
+
+/**
+ * Cancels what has not begun; of deleted guests those that went meanwhile are had back.
+ * @param {string} id of the operation
+ * @param {string} name
+ */
+async function undo(id, name) {
+  try {
+    await api("POST", `/operations/${id}/cancel`).catch((error) => {
+      if (name !== "delete") throw error; // all of them are in the bin already
+    });
+    if (name !== "delete") return;
+    const whole = await api("GET", `/operations/${id}?wait=30`);
+    /** @type {{ vm: string, state: string }[]} */
+    const items = whole.result?.items ?? [];
+    const ids = items.filter((item) => item.state === "succeeded").map((item) => item.vm);
+    if (ids.length) await api("POST", "/vms/bulk", { action: "restore", ids });
+    toast(tn("%(n)s guest is had back", "%(n)s guests are had back", ids.length), { seconds: 6 });
   } catch (error) {
     failure(error);
   }
@@ -334,6 +356,16 @@ const onRow = (fn) => () => {
 };
 
 bind(t("In a list"), [
+  {
+    keys: "n",
+    does: t("New guest"),
+    run: () => {
+      const link = $("[data-new-guest]");
+      if (!link) return false;
+      link.click();
+      return true;
+    },
+  },
   { keys: "j / ↓", does: t("Down"), run: (e) => (e.key === "j" || inList(e) ? move(1) : false) },
   { keys: "k / ↑", does: t("Up"), run: (e) => (e.key === "k" || inList(e) ? move(-1) : false) },
   {

@@ -1,7 +1,7 @@
 // @ts-check
 /** The guest page: an hour of charts that go on live, marks of its events, keys. Actions, console and state are shared work. */
-import { act, guestOf, openConsole, remove, shutdownBy } from "./actions.js";
-import { ApiError, api, text } from "./api.js";
+import { act, guestOf, openConsole, shutdownBy } from "./actions.js";
+import { ApiError, api } from "./api.js";
 import { Chart, chartParts } from "./charts.js";
 import { $, $$ } from "./dom.js";
 import { percent, rate, size } from "./format.js";
@@ -136,14 +136,8 @@ document.addEventListener("visibilitychange", () => {
 });
 
 page.addEventListener("click", async (event) => {
-  const button = /** @type {HTMLElement | null} */ (/** @type {Element} */ (event.target).closest("[data-delete]"));
-  if (button && !button.dataset.why) {
-    /** @type {any} */ (button.closest("[popover]"))?.hidePopover();
-    await remove(guestOf(button), { running: button.dataset.running === "true", text: button.dataset.delete ?? "" });
-  }
   const target = /** @type {Element} */ (event.target);
   if (target.closest("[data-charts-again]")) readCharts();
-  if (target.closest("[data-xml-again]")) readDefinition();
   if (target.closest("[data-edit-open]")) edit(/** @type {HTMLElement} */ (target.closest("[data-edit-open]")));
   const deadline = /** @type {HTMLElement | null} */ (target.closest("[data-shutdown-by]"));
   if (deadline && !deadline.dataset.why) {
@@ -217,24 +211,6 @@ function showWrong(form, error) {
   whole.hidden = false;
 }
 
-/* ---- the definition ---- */
-async function readDefinition() {
-  const box = $("[data-xml]");
-  if (!box) return;
-  const state = $("[data-xml-state]", box);
-  const shown = $(".copy", box);
-  state.hidden = false;
-  state.textContent = t("Reading …");
-  try {
-    $("pre", shown).textContent = await text(box.dataset.xml);
-    shown.hidden = false;
-    state.hidden = true;
-  } catch (error) {
-    shown.hidden = true;
-    state.textContent = error instanceof Error ? error.message : String(error);
-  }
-}
-
 /** @param {string} selector @param {(button: HTMLElement) => void} run */
 const press = (selector, run) => () => {
   const button = $(selector, page);
@@ -254,7 +230,7 @@ if (object.startsWith("vm/")) {
       ),
     },
     { keys: "e", does: t("Title, description, tags"), run: () => edit() },
-    { keys: "1 … 3", does: t("Tabs") },
+    { keys: "1 … 4", does: t("Tabs") },
   ]);
   for (const [i, tab] of $$(".tabs a").entries()) bindQuietly(String(i + 1), () => tab.click());
 }
@@ -277,4 +253,3 @@ const deepLink = () => location.hash === "#console" && openConsole(guestOf(page)
 addEventListener("hashchange", deepLink);
 deepLink();
 readCharts();
-readDefinition();

@@ -229,23 +229,48 @@ def test_a_screen_when_opened_then_shows_pixels(page: Page, product: Server, qem
     shot(page, "guest-screen")
 
 
-def test_deleted_when_the_name_was_typed_then_gone_and_its_history_stays(
-    page: Page, product: Server, qemu_guest: QemuGuestFactory
+def test_deleted_by_mistake_then_had_back_and_for_good_only_by_its_name(
+    new_page: Callable[..., Page], product: Server, qemu_guest: QemuGuestFactory
 ) -> None:
     guest = qemu_guest(kind="bootsector", start=True)
+    page = new_page(provoked="status of 409")  # what has ended cannot be cancelled: it is asked for the opposite
     vm = open_guest(page, product, guest)
-    page.locator("#vm-head [popovertarget=more]").click()
-    page.locator("#more [data-delete]").click()
     dialog = page.get_by_role("dialog", name=f"Delete {guest.name}?")
+    go, head = dialog.get_by_role("button", name="Delete guest"), page.locator("#vm-head")
+
+    def delete() -> None:
+        page.locator("#vm-head [popovertarget=more]").click()
+        page.locator("#more [data-delete]").click()
+        expect(go).to_be_enabled()  # what can be undone takes no typing
+
+    delete()
     expect(dialog).to_contain_text("forced off first")
-    expect(dialog.get_by_role("button", name="Delete guest")).to_be_disabled()
-    dialog.get_by_label("Type the name to confirm").fill(guest.name)
+    dialog.get_by_label("At once and for good").check()
+    expect(go).to_be_disabled()
+    dialog.get_by_label("At once and for good").uncheck()
     shot(page, "delete")
-    dialog.get_by_role("button", name="Delete guest").click()
-    wait_until(lambda: guest.uuid not in virsh(guest.uri, "list", "--all", "--uuid"), 30, f"{guest.name} is undefined")
-    wait_until(lambda: product.api("GET", f"/vms/{vm}").status_code == 404, 15, f"{guest.name} left the lists")
-    expect(page.locator("#main .note")).to_contain_text(f"{guest.name} is no longer defined on")  # by itself
-    expect(page.locator("#ops-h").locator("xpath=ancestor::section")).to_contain_text("Delete")
+    go.click()
+    expect(head).to_contain_text("In the bin")
+    shot(page, "guest-in-the-bin")
+    page.locator(".toast [data-undo]").click()
+    expect(head).not_to_contain_text("In the bin")
+    assert guest.name in virsh(guest.uri, "list", "--all", "--name").split()
+
+    delete()
+    go.click()
+    expect(head).to_contain_text("In the bin")
+    page.goto("/vms/bin")
+    live(page)
+    shot(page, "bin")
+    page.locator(f"#bin-{vm} [data-delete]").click()
+    expect(go).to_be_disabled()
+    dialog.get_by_label("Type the name to confirm").fill(guest.name)
+    shot(page, "delete-for-good")
+    go.click()
+    expect(page.locator(f"#bin-{vm}")).to_have_count(0)
+    assert guest.uuid not in virsh(guest.uri, "list", "--all", "--uuid").split()
+    page.goto(f"/vms/{vm}")
+    expect(page.locator("#main .note")).to_contain_text(f"{guest.name} is no longer defined on")
     shot(page, "guest-gone")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,18 +78,24 @@ def test_the_overview_when_opened_then_this_machine_is_online_with_both(page: Pa
 def test_every_page_when_looked_at_then_in_order(
     new_page: Callable[..., Page], product: Server, qemu_guest: QemuGuestFactory, size: str, theme: str
 ) -> None:
-    guest = qemu_guest("--vnc", "tcp", kind="bootsector", start=True)
+    guest = qemu_guest("--vnc", "tcp", kind="qcow2", start=True)
+    for name in ("first", "second", "third"):
+        guest.virsh("snapshot-create-as", "--name", name)
+        if name == "second":
+            guest.virsh("snapshot-revert", "first")
     vm = wait_until(lambda: product.all(f"/vms?q={guest.uuid}"), 15, f"{guest.name} is known")[0]["id"]
     product.api("PATCH", f"/vms/{vm}", json={"title": "A guest with a title", "tags": ["prod", "web"]})
     page = new_page(viewport=SIZES[size], color_scheme=theme, has_touch=size == "phone")
     for name, path in {
         "overview": "/",
+        "images": "/images",
         "guests": "/vms",
         "guests-grouped": "/vms?group=host&ordering=-cpu",
         "guests-filtered": "/vms?q=stat:running tag:prod",
         "guest": f"/vms/{vm}",
         "guest-events": f"/vms/{vm}/events",
         "guest-xml": f"/vms/{vm}/xml",
+        "guest-snapshots": f"/vms/{vm}/snapshots",
         "operations": "/operations?state=all",
         "events": "/events",
         "settings": "/settings",
@@ -96,7 +103,9 @@ def test_every_page_when_looked_at_then_in_order(
         page.goto(path)
         live(page)
         if name == "guest-xml":
-            expect(page.locator(".xml pre")).to_contain_text("<domain")
+            expect(page.locator(".editor textarea")).to_have_value(re.compile("<domain"))
+        if name == "guest-snapshots":
+            expect(page.locator("[data-snapshot]")).to_have_count(3)
         check(page, f"{name}-{size}-{theme}")
     if size == "desk":
         page.goto(f"/vms?peek={vm}")

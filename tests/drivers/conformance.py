@@ -5,15 +5,19 @@ Every declared feature works, every other is refused with its reason, every erro
 
 from __future__ import annotations
 
+import dataclasses
+import ipaddress
 import queue
 import threading
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from drivers.errors import (
+    AlreadyExists,
     ConsoleBusy,
     DriverError,
     InvalidDefinition,
@@ -22,8 +26,19 @@ from drivers.errors import (
     Unsupported,
     WrongState,
 )
-from drivers.types import Feature, GuestEvent, GuestEventKind, GuestRef, GuestState
+from drivers.types import (
+    AddressInfo,
+    Feature,
+    GuestEvent,
+    GuestEventKind,
+    GuestRef,
+    GuestSpec,
+    GuestState,
+    SnapshotSpec,
+)
 from tests import scorecard
+from tests.drivers.conformance_snapshots import SnapshotConformance
+from tests.drivers.holdings import HoldingsConformance
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -48,13 +63,23 @@ VERBS: dict[Feature, Callable[[Session, GuestRef], object]] = {
     Feature.UNDEFINE: lambda session, ref: session.undefine(ref),
     Feature.XML: lambda session, ref: session.definition(ref),
     Feature.DEFINE: lambda session, ref: session.define(f"<domain><name>{ref.name}</name></domain>"),
+    Feature.RENAME: lambda session, ref: session.rename(ref, f"{ref.name}-2"),
     Feature.EVENTS: lambda session, ref: session.subscribe(lambda event: None),
     Feature.CONSOLE_SERIAL: lambda session, ref: session.open_console(ref, "serial"),
     Feature.CONSOLE_SHELL: lambda session, ref: session.open_console(ref, "shell"),
     Feature.CONSOLE_VNC: lambda session, ref: session.open_console(ref, "vnc"),
     Feature.CONSOLE_SPICE: lambda session, ref: session.open_console(ref, "spice"),
     Feature.SCREENSHOT: lambda session, ref: session.screenshot(ref),
+    Feature.CREATE: lambda session, ref: session.create(GuestSpec(name=ref.name, uuid=str(uuid.uuid4()))),
+    Feature.ADDRESSES: lambda session, ref: session.addresses(ref),
+    Feature.SNAPSHOTS_DISK: lambda session, ref: session.snapshot_create(ref, SnapshotSpec(name="first")),
+    Feature.SNAPSHOTS_MEMORY: lambda session, ref: session.snapshot_create(
+        ref, SnapshotSpec(name="first", memory=True)
+    ),
 }
+ASKS_NO_GUEST = frozenset({Feature.DEFINE, Feature.EVENTS, Feature.CREATE})
+"""Verbs that a guest which is not there does not stop."""
+"""Verbs of guests; those of storage and networks stand in `holdings.EVERY_VERB`."""
 NEEDS_RUNNING = (
     Feature.SHUTDOWN,
     Feature.REBOOT,
@@ -62,6 +87,7 @@ NEEDS_RUNNING = (
     Feature.FORCE_OFF,
     Feature.SUSPEND,
     Feature.MANAGED_SAVE,
+    Feature.ADDRESSES,
 )
 
 
@@ -73,12 +99,20 @@ class Lab:
         make: A new guest, defined and off, that starts within a second and cannot be hurt.
         make_shell: A new guest, defined and off, that comes up with a shell on its console and obeys shutdown.
         make_screen: A new guest, defined and off, with a VNC screen.
+        make_kept: A new guest, defined and off, of which snapshots can be taken; `make` where that is any.
         changed: The guest's definition, changed to have this title.
         booted: The reason of a guest that was started.
         killed: The reason of a guest whose plug was pulled.
         while_rebooting: What a guest may read as between its reboot and its return; never as shut off.
         tells_memory: Whether how much memory a guest was given can be read back.
         console_is_shared: Every console is a shell of its own: nobody has to be thrown out of it.
+        spec: The spec of a guest that could be started, and for `remove_made` to take away; None where none is made.
+        addressed: A guest that runs and will have an address; None where it cannot be had here.
+        pool_target: Name of a pool to be made → an absolute path that may be a directory on the host.
+        has_bytes: Whether volumes hold what is written into them.
+        makes_qcow2: Whether the host can make qcow2 volumes.
+        network: Name of a network that is there, and has given no address out.
+        has_leases: Whether networks tell what they gave out.
     """
 
     driver: Driver
@@ -89,11 +123,19 @@ class Lab:
     make_screen: Callable[[], GuestRef]
     changed: Callable[[str, str], str] = lambda xml, title: xml.replace("</name>", f"</name><title>{title}</title>", 1)
     boot_seconds: float = 60.0
+    make_kept: Callable[[], GuestRef] | None = None
     booted: str = "booted"
     killed: str = "destroyed"
     while_rebooting: frozenset[GuestState] = frozenset({GuestState.RUNNING})
     tells_memory: bool = True
     console_is_shared: bool = False
+    spec: Callable[[], GuestSpec] | None = None
+    addressed: Callable[[], GuestRef] | None = None
+    pool_target: Callable[[str], str] = "/srv/{}".format
+    has_bytes: bool = True
+    makes_qcow2: bool = True
+    network: str = "default"
+    has_leases: bool = True
 
     def has(self, feature: Feature) -> bool:
         return feature in self.driver.features
@@ -162,7 +204,7 @@ def ask(console: Console, question: bytes, answer: bytes, seconds: float = 60.0)
         patience = min(2.0, patience * 2)
 
 
-class Conformance:
+class Conformance(SnapshotConformance, HoldingsConformance):
     """Derive, and give a `lab` fixture."""
 
     # -- what is declared -----------------------------------------------------------------------------------------
@@ -251,7 +293,7 @@ class Conformance:
             with pytest.raises(NotFound):
                 read(NOBODY)
         for feature, verb in VERBS.items():
-            if lab.has(feature) and feature not in {Feature.DEFINE, Feature.EVENTS}:
+            if lab.has(feature) and feature not in ASKS_NO_GUEST:
                 with pytest.raises(NotFound):
                     verb(lab.session, NOBODY)
 
@@ -342,6 +384,28 @@ class Conformance:
         after = lab.session.guest(ref)
         assert after.xml_digest == before.xml_digest
 
+    def test_what_is_ours_to_say_is_kept_or_refused(self, lab: Lab) -> None:
+        if not lab.has(Feature.DEFINE):
+            return
+        ref = lab.make()
+        before = lab.session.guest(ref)
+        facts = {"id": "0190c7b4-0000-7000-8000-000000000000", "tags": "prod,web", "project": "a <b> & \u00e9"}
+        try:
+            lab.session.set_metadata(ref, facts, title="The web", description="Two\nlines")
+        except Unsupported:
+            assert lab.session.guest(ref) == before
+            return
+        after = lab.session.guest(ref)
+        assert (after.metadata, after.title, after.description) == (facts, "The web", "Two\nlines")
+        assert (after.disks, after.interfaces, after.memory_bytes) == (
+            before.disks,
+            before.interfaces,
+            before.memory_bytes,
+        )
+        lab.session.set_metadata(ref, {"id": facts["id"]}, title="", description="")
+        after = lab.session.guest(ref)
+        assert (after.metadata, after.title, after.description) == ({"id": facts["id"]}, "", "")
+
     def test_a_changed_definition_takes_effect(self, lab: Lab) -> None:
         if not lab.has(Feature.DEFINE):
             return
@@ -374,6 +438,54 @@ class Conformance:
             lab.session.define(xml)
         assert {info.uuid for info in lab.session.guests()} == before
 
+    @pytest.mark.parametrize(
+        ("xml", "line"), [("", 1), ("no xml", 1), ("<domain>\n<name>x</nam></domain>", 2), ("<domain>\n\n<", 3)]
+    )
+    def test_what_is_no_xml_is_found_with_its_line(self, lab: Lab, xml: str, line: int) -> None:
+        if not lab.has(Feature.DEFINE):
+            return
+        found = lab.session.check_definition(xml, ref=lab.make())
+        assert [(one.line, one.fatal) for one in found][:1] == [(line, True)]
+
+    def test_a_checked_definition_is_not_defined(self, lab: Lab) -> None:
+        if not lab.has(Feature.DEFINE):
+            return
+        ref = lab.make()
+        before = lab.session.definition(ref)
+        wished = lab.changed(before, "Front door")
+        assert [one for one in lab.session.check_definition(wished, ref=ref) if one.fatal] == []
+        assert lab.session.definition(ref) == before
+        assert not lab.session.holds_change(ref, before=before, wished=wished)
+        lab.session.define(wished)
+        assert lab.session.holds_change(ref, before=before, wished=wished)
+
+    def test_a_definition_of_another_guest_is_found_out(self, lab: Lab) -> None:
+        if not lab.has(Feature.DEFINE):
+            return
+        ref, other = lab.make(), lab.make()
+        found = lab.session.check_definition(lab.session.definition(other), ref=ref)
+        assert {one.path for one in found if one.fatal} == {"/domain/name", "/domain/uuid"}
+
+    def test_a_renamed_guest_is_the_same_guest(self, lab: Lab) -> None:
+        if not lab.has(Feature.RENAME):
+            return
+        ref, other = lab.make(), lab.make()
+        name = f"{ref.name}-2"
+        lab.session.rename(ref, name)
+        lab.session.rename(ref, name)  # it has it already: nothing happens
+        after = lab.session.guest(ref)
+        assert (after.uuid, after.name, after.state) == (ref.uuid, name, GuestState.SHUTOFF)
+        with pytest.raises(AlreadyExists):
+            lab.session.rename(ref, other.name)
+        for odd in ("", "a\nb"):
+            with pytest.raises(InvalidDefinition):
+                lab.session.rename(ref, odd)
+        lab.session.start(ref)
+        with pytest.raises(WrongState):
+            lab.session.rename(ref, ref.name)
+        assert lab.session.guest(ref).name == name
+        lab.works(Feature.RENAME)
+
     def test_undefined_is_gone(self, lab: Lab) -> None:
         if not lab.has(Feature.UNDEFINE):
             return
@@ -390,6 +502,75 @@ class Conformance:
         lab.session.managed_save(ref)
         lab.session.undefine(ref)
         assert lab.session.guest_or_none(ref) is None
+
+    # -- making -----------------------------------------------------------------------------------------------------
+    def test_a_guest_is_made_from_a_spec_once(self, lab: Lab) -> None:
+        if not lab.has(Feature.CREATE):
+            return
+        assert lab.spec is not None
+        spec = dataclasses.replace(lab.spec(), metadata={"project": "blue & <green>"})
+        assert spec.name in lab.session.design(spec)
+        assert lab.session.guest_or_none(GuestRef(uuid=spec.uuid, name=spec.name)) is None  # a design makes nothing
+        info = lab.session.create(spec)
+        assert (info.name, info.state, info.persistent) == (spec.name, GuestState.SHUTOFF, True)
+        assert info.metadata["project"] == "blue & <green>"
+        assert info.vcpus == spec.vcpus
+        assert info.memory_bytes == spec.memory_bytes
+        assert lab.session.guest(info.ref) == info
+        assert lab.session.create(spec) == info  # made by an attempt that did not live to say so
+        with pytest.raises(AlreadyExists):
+            lab.session.create(dataclasses.replace(spec, uuid=str(uuid.uuid4())))
+        lab.session.start(info.ref)
+        assert state_of(lab.session, info.ref) is GuestState.RUNNING
+        lab.session.force_off(info.ref)
+        lab.works(Feature.CREATE)
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("name", "a/b"),
+            ("name", " "),
+            ("uuid", "x"),
+            ("vcpus", 0),
+            ("memory_bytes", 0),
+            ("title", "a\x00b"),
+            ("graphics", "x11"),
+        ],
+    )
+    def test_a_spec_that_cannot_be_names_its_field(self, lab: Lab, field: str, value: object) -> None:
+        if not lab.has(Feature.CREATE):
+            return
+        assert lab.spec is not None
+        spec = dataclasses.replace(lab.spec(), **{field: value})
+        for verb in (lab.session.design, lab.session.create):
+            with pytest.raises(InvalidDefinition) as refusal:
+                verb(spec)
+            assert refusal.value.detail.startswith(f"{field}: ")
+            assert refusal.value.context["field"] == field
+        assert spec.name not in {info.name for info in lab.session.guests()}
+
+    def test_addresses_come_by_source_or_with_a_reason(self, lab: Lab) -> None:
+        if not lab.has(Feature.ADDRESSES):
+            return
+        ref = lab.addressed() if lab.addressed else lab.started()
+
+        def told() -> list[AddressInfo]:
+            found = []
+            for source, answer in lab.session.addresses(ref).items():
+                assert source in {"agent", "lease", "arp"}
+                if isinstance(answer, str):
+                    assert answer.endswith((".", "?"))
+                    continue
+                assert {each.source for each in answer} <= {source}
+                found += answer
+            return found
+
+        if lab.addressed is None:
+            assert told() == []
+            return
+        for each in wait_until(told, lab.boot_seconds, "an address"):
+            assert not ipaddress.ip_address(each.address).is_loopback
+        lab.works(Feature.ADDRESSES)
 
     # -- news and numbers -----------------------------------------------------------------------------------------
     def test_each_change_of_life_makes_news(self, lab: Lab) -> None:

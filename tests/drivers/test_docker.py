@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
-from typing import TYPE_CHECKING
+import shlex
+import uuid
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from drivers import registry
 from drivers.errors import NotFound, Unsupported, WrongState
-from drivers.types import GuestEventKind, GuestRef, GuestState
+from drivers.types import GuestEventKind, GuestRef, GuestSpec, GuestState, NicSpec
 from tests.drivers.conformance import Conformance, Lab, News, ask, read_until
-from tests.labs.engines import SERVE, opened, ref_of
+from tests.labs.engines import IMAGE, SERVE, opened, ref_of
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -28,6 +31,11 @@ def lab_of(engine: Engine) -> Iterator[Lab]:
     def make() -> GuestRef:
         return ref_of(engine.make())
 
+    def addressed() -> GuestRef:
+        container = engine.make()
+        container.start()
+        return ref_of(container)
+
     driver = registry.get(engine.kind)
     session = driver.open(engine.endpoint)
     yield Lab(
@@ -40,8 +48,23 @@ def lab_of(engine: Engine) -> Iterator[Lab]:
         boot_seconds=10,
         killed="exited(137)",
         console_is_shared=True,
+        spec=lambda: spec_of(engine),
+        addressed=addressed if engine.kind == "docker" else None,  # the lab's Podman has no network to give any from
     )
     session.close()
+
+
+def spec_of(engine: Engine, **changes: Any) -> GuestSpec:
+    """A container of the lab's image that obeys its shutdown."""
+    plain = GuestSpec(
+        name=f"made-{next(engine.numbers)}",
+        uuid=str(uuid.uuid4()),
+        memory_bytes=64 << 20,
+        image=IMAGE,
+        init=shlex.join(["/bin/sh", "-c", SERVE]),
+        graphics="none",
+    )
+    return dataclasses.replace(plain, **changes)
 
 
 @pytest.fixture
@@ -94,6 +117,39 @@ def test_a_container_that_is_taken_away_is_not_found_and_makes_news(container_en
         with pytest.raises(NotFound):
             verb(ref)
     assert ref.uuid not in {info.uuid for info in session.guests()}
+
+
+# -- making ------------------------------------------------------------------------------------------------------------
+def test_a_made_container_has_what_was_asked_for(container_engine: Engine, session):
+    spec = spec_of(container_engine, title="Front & <door>", metadata={"tags": "a b"}, init="")
+    info = session.create(spec)
+    assert (info.title, info.metadata) == ("Front & <door>", {"tags": "a b"})
+    assert info.os.endswith(IMAGE)  # Podman says where it would come from
+    told = container_engine.client.api.inspect_container(info.uuid)
+    assert (told["HostConfig"]["Memory"], told["HostConfig"]["NanoCpus"]) == (64 << 20, 1_000_000_000)
+    assert told["Config"]["Tty"]
+    assert told["Config"]["OpenStdin"]
+    session.start(info.ref)  # the image's own command is a shell, which lives on at a terminal
+    console = session.open_console(info.ref, "serial")
+    ask(console, b"echo made-$((6*7))", b"made-42")
+    console.close()
+    assert session.guest_state(info.ref)[0] is GuestState.RUNNING
+
+
+def test_an_image_that_is_not_there_is_not_found_and_nothing_is_made(container_engine: Engine, session):
+    spec = spec_of(container_engine, image="nobody/nothing:9")
+    for verb in (session.design, session.create):
+        with pytest.raises(NotFound, match=r"image: .*pull nobody/nothing:9") as refusal:
+            verb(spec)
+        assert refusal.value.context["field"] == "image"
+    assert spec.name not in {info.name for info in session.guests()}
+
+
+def test_a_container_off_every_network_says_so(container_engine: Engine, session):
+    ref = session.create(spec_of(container_engine, interfaces=(NicSpec(network="none"),))).ref
+    session.start(ref)
+    assert list(session.addresses(ref)) == ["lease"]
+    assert "no network" in session.addresses(ref)["lease"]
 
 
 def test_a_name_or_a_piece_of_an_identity_names_nobody(container_engine: Engine, session):

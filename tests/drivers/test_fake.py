@@ -22,9 +22,33 @@ from drivers.errors import (
     WrongState,
 )
 from drivers.fake import FakeDriver, FakeWorld, drop_world, world
-from drivers.types import Feature, GuestEventKind, GuestKind, GuestRef, GuestState
+from drivers.types import (
+    AddressInfo,
+    DiskSpec,
+    Feature,
+    GuestEventKind,
+    GuestKind,
+    GuestRef,
+    GuestSpec,
+    GuestState,
+    NicSpec,
+)
 from tests.drivers.conformance import Conformance, Lab
 from tests.waiting import wait_until
+
+SPEC = GuestSpec(
+    name="made",
+    uuid="0b7f0f4e-53a4-4f3e-9c0e-2f6a5f3f1d11",
+    vcpus=2,
+    memory_bytes=512 << 20,
+    title="<Front> & back",
+    os_id="http://debian.org/debian/13",
+    disks=(
+        DiskSpec(pool="default", volume="made.qcow2", path="/pool/made.qcow2", format="qcow2"),
+        DiskSpec(pool="default", volume="seed.iso", path="", device="cdrom"),
+    ),
+    interfaces=(NicSpec(network="default", mac="52:54:00:AA:BB:CC"), NicSpec(bridge="br0")),
+)
 
 
 @pytest.fixture
@@ -44,7 +68,13 @@ def lab(place: FakeWorld, session):
     def make() -> GuestRef:
         return place.add(f"guest-{next(numbers)}").ref
 
+    def addressed() -> GuestRef:
+        ref = place.add("addressed", state=GuestState.RUNNING).ref
+        place.give_addresses("addressed", lease=[AddressInfo(address="192.0.2.7", prefix=24)])
+        return ref
+
     numbers = itertools.count()
+    place.networks.add()
     return Lab(
         driver=registry.get("fake"),
         endpoint=place.endpoint,
@@ -53,6 +83,8 @@ def lab(place: FakeWorld, session):
         make_shell=make,
         make_screen=make,
         boot_seconds=1,
+        spec=lambda: SPEC,
+        addressed=addressed,
     )
 
 
@@ -408,3 +440,39 @@ def test_peak_counts_parallel_calls(session, place):
     for caller in callers:
         caller.join(5)
     assert session.under_way == 0
+
+
+# -- a guest to be made ------------------------------------------------------------------------------------------------
+def test_what_is_made_is_what_was_asked_for(session):
+    info = session.create(SPEC)
+    assert (info.uuid, info.title, info.os) == (SPEC.uuid, SPEC.title, SPEC.os_id)
+    assert [(disk.source, disk.pool, disk.target, disk.device, disk.format) for disk in info.disks] == [
+        ("/pool/made.qcow2", None, "vda", "disk", "qcow2"),
+        ("seed.iso", "default", "sdb", "cdrom", "raw"),
+    ]
+    assert [(nic.network, nic.model) for nic in info.interfaces] == [("default", "virtio"), ("br0", "virtio")]
+    assert info.interfaces[0].mac == "52:54:00:aa:bb:cc"
+    assert session.create(SPEC) == info
+    assert session.design(SPEC) == session.definition(info.ref)
+
+
+def test_a_made_guest_is_news(session):
+    heard: SimpleQueue = SimpleQueue()
+    session.subscribe(heard.put)
+    session.create(SPEC)
+    session.create(SPEC)
+    assert heard.get(timeout=1).kind is GuestEventKind.DEFINED
+    assert heard.empty()  # the second made nothing
+
+
+def test_addresses_are_what_a_test_gave(session, place):
+    ref = place.add("web", state=GuestState.RUNNING).ref
+    silent = session.addresses(ref)
+    assert list(silent) == ["agent", "lease", "arp"]
+    assert all(isinstance(answer, str) for answer in silent.values())
+    given = [AddressInfo(address="2001:db8::7", prefix=64, mac="52:54:00:00:00:01", source="agent")]
+    place.give_addresses("web", agent=given)
+    assert session.addresses(ref)["agent"] == given
+    session.force_off(ref)
+    with pytest.raises(WrongState):
+        session.addresses(ref)

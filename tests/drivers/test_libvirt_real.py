@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drivers import registry
-from drivers.errors import AlreadyExists, ConsoleBusy, InvalidDefinition, NotFound, Timeout, WrongState
-from drivers.libvirtd import streams
+from drivers.errors import (
+    AlreadyExists,
+    ConsoleBusy,
+    InvalidDefinition,
+    NotFound,
+    Timeout,
+    Unsupported,
+    WrongState,
+)
+from drivers.libvirtd import (
+    addresses,
+    streams,
+)
 from drivers.types import (
+    DiskSpec,
     Endpoint,
     Feature,
     GuestKind,
     GuestRef,
+    GuestSpec,
     GuestState,
+    NicSpec,
+    SnapshotSpec,
     Technique,
     VirtualizationType,
 )
@@ -35,11 +52,55 @@ def ref_of(guest: local.Guest) -> GuestRef:
 
 
 @pytest.fixture
-def qemu(qemu_guest):
+def qemu_spec(made_guest):
+    """Specs of QEMU guests: `qemu_spec()` halts at once, `qemu_spec(boots=True)` is a small Linux, emulated."""
+
+    def spec(*, boots: bool = False, **changes: Any) -> GuestSpec:
+        guest = made_guest(local.QEMU_URI)
+        path = local.overlay(guest.directory) if boots else local.boot_sector(guest.directory)
+        disk = DiskSpec(pool="", volume=path.name, path=str(path), format="qcow2" if boots else "raw")
+        plain = GuestSpec(
+            name=guest.name,
+            uuid=guest.uuid,
+            memory_bytes=(128 if boots else 32) << 20,
+            accelerator="tcg" if boots else "auto",
+            disks=(disk,),
+        )
+        return dataclasses.replace(plain, **changes)
+
+    return spec
+
+
+@pytest.fixture
+def lxc_spec(made_guest):
+    """Specs of containers with a shell on their console."""
+
+    def spec(**changes: Any) -> GuestSpec:
+        guest = made_guest(local.LXC_URI)
+        root = str(local.container_root(guest.directory))
+        plain = GuestSpec(name=guest.name, uuid=guest.uuid, memory_bytes=64 << 20, root=root, init="/init")
+        return dataclasses.replace(plain, **changes)
+
+    return spec
+
+
+@pytest.fixture
+def qemu(request, qemu_guest, qemu_spec, pool_home, lab_network):
     require_libvirtd(local.QEMU_URI)
     driver = registry.get("qemu")
     endpoint = Endpoint(driver="qemu", uri=local.QEMU_URI)
     session = driver.open(endpoint)
+
+    def addressed() -> GuestRef:
+        """A guest made from a spec, from its disk: up, with its agent, and on a network."""
+        network = NicSpec(network=request.getfixturevalue("dhcp_network"))
+        ref = session.create(qemu_spec(boots=True, interfaces=(network,))).ref
+        session.start(ref)
+        console = session.open_console(ref, "serial")
+        ask(console, b"echo ready-$((6*7))", b"ready-42", local.BOOT_SECONDS)
+        console.close()
+        return ref
+
     yield Lab(
         driver=driver,
         endpoint=endpoint,
@@ -47,12 +108,17 @@ def qemu(qemu_guest):
         make=lambda: ref_of(qemu_guest(kind="bootsector")),
         make_shell=lambda: ref_of(qemu_guest()),
         make_screen=lambda: ref_of(qemu_guest(*SCREEN, kind="bootsector")),
+        spec=qemu_spec,
+        addressed=addressed,
+        make_kept=lambda: ref_of(qemu_guest(kind="qcow2")),
+        pool_target=lambda name: str(pool_home / name),
+        network=lab_network,
     )
     session.close()
 
 
 @pytest.fixture
-def lxc(lxc_guest):
+def lxc(request, lxc_guest, lxc_spec, pool_home, lab_network):
     require_libvirtd(local.LXC_URI)
     driver = registry.get("lxc")
     endpoint = Endpoint(driver="lxc", uri=local.LXC_URI)
@@ -61,8 +127,28 @@ def lxc(lxc_guest):
     def make() -> GuestRef:
         return ref_of(lxc_guest())
 
+    def addressed() -> GuestRef:
+        """A container made from a spec: up, and it has asked its network for an address."""
+        network = NicSpec(network=request.getfixturevalue("dhcp_network"))
+        ref = session.create(lxc_spec(interfaces=(network,))).ref
+        session.start(ref)
+        console = session.open_console(ref, "serial")
+        ask(console, b"ip link set eth0 up; udhcpc -i eth0 -n -q -s /bin/true; echo asked-$((6*7))", b"asked-42", 20)
+        console.close()
+        return ref
+
     yield Lab(
-        driver=driver, endpoint=endpoint, session=session, make=make, make_shell=make, make_screen=make, boot_seconds=20
+        driver=driver,
+        endpoint=endpoint,
+        session=session,
+        make=make,
+        make_shell=make,
+        make_screen=make,
+        boot_seconds=20,
+        spec=lxc_spec,
+        addressed=addressed,
+        pool_target=lambda name: str(pool_home / name),
+        network=lab_network,
     )
     session.close()
 
@@ -71,6 +157,32 @@ class TestQemu(Conformance):
     @pytest.fixture
     def lab(self, qemu: Lab) -> Lab:
         return qemu
+
+    def test_addresses_come_by_source_or_with_a_reason(self, lab: Lab) -> None:
+        """And each source for itself: an agent that tells, one that hangs, one that cannot."""
+        assert lab.addressed is not None
+        ref = lab.addressed()
+        super().test_addresses_come_by_source_or_with_a_reason(dataclasses.replace(lab, addressed=lambda: ref))
+        mac = lab.session.guest(ref).interfaces[0].mac
+
+        def told_by_the_agent() -> object:
+            answer = lab.session.addresses(ref)["agent"]
+            return None if isinstance(answer, str) else [each for each in answer if each.mac == mac]
+
+        [own] = wait_until(told_by_the_agent, 30, "the agent's answer")
+        answers = lab.session.addresses(ref)
+        assert [(each.address, each.mac) for each in answers["lease"]] == [(own.address, mac)]
+        assert isinstance(answers["arp"], str) or own.address in {each.address for each in answers["arp"]}
+        console = lab.session.open_console(ref, "serial")
+        ask(console, b"killall -STOP qemu-ga && echo stopped-$((6*7))", b"stopped-42")
+        console.close()
+        began = time.monotonic()
+        answers = lab.session.addresses(ref)
+        assert time.monotonic() - began < 5
+        assert answers["agent"] == addresses.SILENT
+        assert [each.address for each in answers["lease"]] == [own.address]
+        lab.session.suspend(ref)
+        assert "paused" in lab.session.addresses(ref)["agent"]
 
 
 class TestLxc(Conformance):
@@ -95,6 +207,23 @@ def test_a_kvm_guest_is_hybrid_and_runs(qemu, qemu_guest):
     assert info.domain_type == "kvm"
     assert info.virtualization_type is VirtualizationType.HYBRID
     assert info.techniques == (Technique.FULL_VIRTUALIZATION, Technique.HARDWARE_ASSISTED, Technique.KERNEL_BASED)
+
+
+@pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK) and not os.environ.get("CI"), reason="no KVM here")
+def test_a_guest_made_for_the_best_accelerator_runs_by_kvm(qemu, qemu_spec):
+    info = qemu.session.create(qemu_spec(accelerator="auto"))
+    assert info.domain_type == "kvm"
+    qemu.session.start(info.ref)
+    assert qemu.session.guest_state(info.ref)[0] is GuestState.RUNNING
+
+
+def test_a_made_guest_has_no_agent_and_no_network_to_ask_where_it_was_given_none(qemu, qemu_spec):
+    ref = qemu.session.create(qemu_spec(agent=False)).ref
+    qemu.session.start(ref)
+    answers = qemu.session.addresses(ref)
+    assert list(answers) == ["agent", "lease", "arp"]
+    for source, word in (("agent", "channel"), ("lease", "libvirt's own"), ("arp", "no network interface")):
+        assert word in answers[source]
 
 
 def test_the_host_is_told_as_it_is(qemu):
@@ -302,6 +431,39 @@ def test_small_pieces_are_gathered_and_echoes_are_not_held_up(qemu, qemu_guest):
         assert size / len(pieces) > 200  # one call of libvirt brings 75 to 180 bytes
     finally:
         console.close()
+
+
+# -- snapshots -------------------------------------------------------------------------------------------------------
+def test_a_disk_that_cannot_hold_a_snapshot_is_named(qemu):
+    ref = qemu.make()
+    with pytest.raises(Unsupported, match=r"Disk vda is a raw image.*qcow2"):
+        qemu.session.snapshot_create(ref, SnapshotSpec(name="s"))
+    assert list(qemu.session.snapshots(ref)) == []
+
+
+def test_saved_memory_is_no_part_of_a_snapshot_and_goes_with_the_way_back(qemu, qemu_guest):
+    ref = ref_of(qemu_guest(kind="qcow2", start=True))
+    qemu.session.snapshot_create(ref, SnapshotSpec(name="alive", memory=True))
+    qemu.session.managed_save(ref)
+    with pytest.raises(WrongState, match="discard the saved memory"):
+        qemu.session.snapshot_create(ref, SnapshotSpec(name="saved"))
+    qemu.session.snapshot_revert(ref, "alive")
+    info = qemu.session.guest(ref)
+    assert (info.state, info.state_reason, info.has_managed_save) == (GuestState.RUNNING, "from_snapshot", False)
+
+
+def test_what_virsh_took_is_read_and_overlays_are_refused_in_words(qemu, qemu_guest):
+    guest = qemu_guest(kind="qcow2", start=True)
+    guest.virsh("snapshot-create-as", "--name", "<i> by & virsh", "--description", "it's")
+    guest.virsh("snapshot-create-as", "--name", "over", "--disk-only")
+    tree = {info.name: info for info in qemu.session.snapshots(ref_of(guest))}
+    assert tree["<i> by & virsh"].description == "it's"
+    assert (tree["over"].kind, tree["over"].parent, tree["over"].current) == ("external", "<i> by & virsh", True)
+    for verb in (qemu.session.snapshot_revert, qemu.session.snapshot_delete):
+        with pytest.raises(Unsupported, match="overlay"):
+            verb(ref_of(guest), "over")
+    with pytest.raises(Unsupported, match="overlay"):
+        qemu.session.snapshot_delete(ref_of(guest), "<i> by & virsh", children=True)
 
 
 # -- life ------------------------------------------------------------------------------------------------------------

@@ -103,7 +103,8 @@ def raised(code: int, domain: int, message: str) -> DriverError:
 
 
 RPC, QEMU, TEST, STREAMS = libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_QEMU, libvirt.VIR_FROM_TEST, libvirt.VIR_FROM_STREAMS
-XEN = libvirt.VIR_FROM_LIBXL
+NETWORK = libvirt.VIR_FROM_NETWORK
+XEN, STORAGE = libvirt.VIR_FROM_LIBXL, libvirt.VIR_FROM_STORAGE
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,95 @@ XEN = libvirt.VIR_FROM_LIBXL
         (45, RPC, "authentication failed: authentication failed", errors.AuthFailed),
         (5, 0, "no connection driver available for lxc:///", errors.Unreachable),
         (6, 20, "invalid connection pointer in virConnectIsAlive", errors.Unreachable),
+        (49, STORAGE, "Storage pool not found: no storage pool with matching name 'x'", errors.NotFound),
+        (50, STORAGE, "Storage volume not found: no storage vol with matching path '/x'", errors.NotFound),
+        (43, 12, "Network not found: no network with matching name 'x'", errors.NotFound),
+        (90, STORAGE, "storage volume 'v' exists already", errors.AlreadyExists),
+        (9, STORAGE, "operation failed: pool 'x' already exists with uuid y", errors.AlreadyExists),
+        (9, NETWORK, "operation failed: network 'x' already exists with uuid y", errors.AlreadyExists),
+        (1, 0, "internal error: Network is already in use by interface eth0", errors.AlreadyExists),
+        (1, NETWORK, "internal error: bridge name 'virbr1' already in use.", errors.AlreadyExists),
+        (38, 0, "error creating bridge interface eth0: File exists", errors.AlreadyExists),
+        (9, STORAGE, "operation failed: Storage source conflict with pool: 'x'", errors.AlreadyExists),
+        (9, TEST, "operation failed: storage vol already exists", errors.AlreadyExists),
+        (
+            76,
+            STORAGE,
+            "Storage pool already built: Device '/dev/sdb' already formatted using 'ext4'",
+            errors.AlreadyExists,
+        ),
+        (55, STORAGE, "Requested operation is not valid: storage pool 'x' is not active", errors.WrongState),
+        (55, STORAGE, "Requested operation is not valid: volume 'v' is still in use.", errors.Busy),
+        (1, STORAGE, "internal error: pool 'x' has asynchronous jobs running.", errors.Busy),
+        (
+            1,
+            0,
+            (
+                "internal error: Child process (/usr/bin/qemu-img resize /v 1) unexpected exit status 1: qemu-img: "
+                "Could not open '/v': Failed to get \"write\" lock\nIs another process using the image [/v]?"
+            ),
+            errors.Busy,
+        ),
+        (
+            1,
+            0,
+            (
+                "internal error: Child process (/usr/bin/qemu-img create -f qcow2 /v 65536K) unexpected exit status 1: qemu-img: "
+                "/v: Could not write qcow2 header: No space left on device"
+            ),
+            errors.NoSpace,
+        ),
+        (38, STREAMS, "Unable to write /v: No space left on device", errors.NoSpace),
+        (1, TEST, "internal error: Not enough free space in pool for volume 'v'", errors.NoSpace),
+        (
+            1,
+            0,
+            (
+                "internal error: Child process (/usr/bin/qemu-img create) unexpected exit status 1: qemu-img: /v: The image size is "
+                "too large for file format 'qcow2'"
+            ),
+            errors.InvalidDefinition,
+        ),
+        (38, STORAGE, "cannot extend file '/v': File too large", errors.InvalidDefinition),
+        (82, 0, "numerical overflow: value too large: 9223372036854775808b", errors.InvalidDefinition),
+        (38, 0, "cannot open directory '/x': No such file or directory", errors.InvalidDefinition),
+        (
+            55,
+            STORAGE,
+            "Requested operation is not valid: Source device does not exist when formatting pool 'x'",
+            errors.InvalidDefinition,
+        ),
+        (1, STORAGE, "internal error: missing backend for pool type 12 (zfs)", errors.Unsupported),
+        (
+            1,
+            0,
+            "internal error: libvirt:  error : cannot execute binary /sbin/pvs: No such file or directory",
+            errors.Unsupported,
+        ),
+        (
+            38,
+            RPC,
+            "Failed to connect socket to '/run/libvirt/virtstoraged-sock': No such file or directory",
+            errors.Unsupported,
+        ),
         (1, QEMU, "internal error: process exited while connecting to monitor", errors.DriverError),
+        (9, 20, "operation failed: domain moment one already exists", errors.AlreadyExists),
+        (72, QEMU, "Domain snapshot not found: no domain snapshot with matching name 'x'", errors.NotFound),
+        (
+            1,
+            QEMU,
+            "qemu unexpectedly closed the monitor: Snapshot 'x' does not exist in one or more devices",
+            errors.NotFound,
+        ),
+        (67, QEMU, "unsupported configuration: revert to external snapshot not supported yet", errors.Unsupported),
+        (
+            84,
+            QEMU,
+            "disk image 'vda' for internal snapshot 'x' is not the same as disk image currently used by VM",
+            errors.Unsupported,
+        ),
+        (84, QEMU, "internal snapshots of a VM with pflash based firmware are not supported", errors.Unsupported),
+        (77, QEMU, "revert requires force: snapshot 'x' lacks domain 'web' rollback info", errors.Unsafe),
     ],
 )
 def test_errors(code, domain, message, expected):
@@ -160,6 +249,15 @@ def test_a_broken_handshake_is_no_wrong_password():
     assert type(error) is Unreachable
     assert error.retryable
     assert "does not say that the credentials are wrong" in error.detail
+
+
+def test_a_tools_command_line_is_no_answer_for_people():
+    error = raised(
+        1,
+        0,
+        "internal error: Child process (/usr/bin/qemu-img convert -O qcow2 /p/a /p/b) unexpected exit status 1: qemu-img: no",
+    )
+    assert error.detail == "Qemu-img: no."
 
 
 def test_an_unreadable_answer_is_a_driver_error():

@@ -10,7 +10,7 @@ from lxml import etree
 from drivers.errors import InvalidDefinition
 from drivers.libvirtd.guests import read_definition, read_live
 from drivers.libvirtd.session_host import nearest_model, true_uuid
-from drivers.libvirtd.xml import capabilities, devices, domain, metadata
+from drivers.libvirtd.xml import capabilities, devices, domain, metadata, network, snapshot, storage
 from drivers.libvirtd.xml.capabilities import Capabilities, CpuFeature, DomainCapabilities, SysInfo
 from drivers.libvirtd.xml.devices import Disk, Filesystem, Graphics, Interface
 from drivers.libvirtd.xml.domain import Domain
@@ -157,7 +157,7 @@ def fields(kind: type[Element]) -> dict[str, object]:
 KINDS = sorted(
     {
         value
-        for module in (devices, domain, capabilities)
+        for module in (devices, domain, capabilities, storage, network, snapshot)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Element) and value is not Element
     },

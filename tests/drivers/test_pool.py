@@ -462,6 +462,46 @@ def test_those_who_wait_for_a_slot_hear_at_once_that_the_host_is_gone(make_pool,
     assert place.calls["guests"] == 4
 
 
+def test_what_takes_as_long_as_a_disk_does_takes_no_slot(make_pool, place):
+    pool = make_pool(PATIENT)
+    place.storage.add_pool("store")
+    place.storage.add_volume("store", "web", capacity_bytes=1 << 20)
+    gate = threading.Event()
+
+    def read(size: int) -> bytes:
+        assert gate.wait(10)
+        return bytes(size)
+
+    with pool.session(place.endpoint) as session:
+        uploads = Calls(lambda: session.volume_upload("store", "web", read, length=10), 6)
+        assert place.wait_for_calls("volume_upload", 6)
+        assert session.guests() == []
+        gate.set()
+        assert uploads.wait() == [None] * 6
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), Unreachable("somebody else's host")], ids=["foreign", "unreachable"]
+)
+def test_what_the_callers_own_function_raises_is_raised_and_costs_no_link(make_pool, place, error):
+    pool = make_pool(PATIENT)
+    place.storage.add_pool("store")
+    place.storage.add_volume("store", "web", content=b"x" * 100)
+
+    def failing(_value: object) -> bytes:
+        raise error
+
+    with pool.session(place.endpoint) as session:
+        for call in (
+            lambda: session.volume_upload("store", "web", failing, length=10),
+            lambda: session.volume_download("store", "web", write=failing),
+        ):
+            with pytest.raises(type(error)) as caught:
+                call()
+            assert caught.value is error
+    assert pool.status(place.endpoint).state is LinkState.UP
+
+
 def test_nested_blocks_take_slots_only_for_calls(make_pool, place):
     pool = make_pool(PATIENT)
     with ExitStack() as stack:

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from drivers import registry
-from drivers.types import Endpoint, Feature, GuestRef, GuestState, Technique, VirtualizationType
+from drivers.types import (
+    Endpoint,
+    Feature,
+    GuestRef,
+    GuestState,
+    PoolSpec,
+    Technique,
+    VirtualizationType,
+    VolumeSpec,
+)
 from tests.drivers.conformance import News, state_of
 from tests.labs.fixtures import require
 from tests.labs.local import HERE, LabError, run
@@ -94,6 +103,16 @@ def test_its_guests_run_as_the_account(session, guest, home):
     pid = int((home / "run/libvirt/qemu/run/sector.pid").read_text())
     assert Path(f"/proc/{pid}").stat().st_uid == (NOBODY if os.geteuid() == 0 else os.geteuid())
     assert [each.uuid for each in session.stats()] == [guest.uuid]
+
+
+def test_it_has_pools_of_its_own(session, home):
+    assert session.capabilities()[Feature.STORAGE_POOLS].supported
+    session.pool_create(PoolSpec(name="mine", type="dir", target=f"{home}/.local/share/libvirt/images"))
+    made = session.volume_create("mine", VolumeSpec(name="disk.qcow2", capacity_bytes=1 << 20, format="qcow2"))
+    assert Path(made.path).stat().st_uid == (NOBODY if os.geteuid() == 0 else os.geteuid())
+    session.volume_upload("mine", "disk.qcow2", bytes, length=4096)
+    session.pool_delete("mine")
+    assert session.pools() == []
 
 
 def test_its_power_verbs_and_news_are_those_of_any_qemu(session, guest):

@@ -7,12 +7,25 @@ import uuid
 import pytest
 
 from drivers import registry
-from drivers.types import Endpoint, GuestKind, GuestRef, GuestState, Technique, VirtualizationType
+from drivers.types import (
+    DiskSpec,
+    Endpoint,
+    GuestKind,
+    GuestRef,
+    GuestSpec,
+    GuestState,
+    NicSpec,
+    Technique,
+    VirtualizationType,
+)
 from tests.drivers.conformance import Conformance, Lab
 from tests.waiting import wait_until
 
 NODE = """<node><domain type='test'><name>first</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
-<os><type arch='x86_64'>hvm</type></os></domain></node>"""
+<os><type arch='x86_64'>hvm</type></os></domain>
+<network><name>default</name><forward mode='nat'/><bridge name='virbr0'/>
+<ip address='192.168.122.1' netmask='255.255.255.0'><dhcp><range start='192.168.122.2' end='192.168.122.254'/></dhcp></ip></network>
+</node>"""
 
 
 def guest_xml(name: str) -> str:
@@ -37,8 +50,29 @@ def lab(endpoint):
     def make() -> GuestRef:
         return session.define(guest_xml(f"guest-{uuid.uuid4().hex[:8]}")).ref
 
+    def addressed() -> GuestRef:
+        ref = make()
+        session.start(ref)
+        return ref
+
     yield Lab(
-        driver=driver, endpoint=endpoint, session=session, make=make, make_shell=make, make_screen=make, boot_seconds=1
+        driver=driver,
+        endpoint=endpoint,
+        session=session,
+        make=make,
+        make_shell=make,
+        make_screen=make,
+        boot_seconds=1,
+        spec=lambda: GuestSpec(
+            name=f"made-{uuid.uuid4().hex[:8]}",
+            uuid=str(uuid.uuid4()),
+            memory_bytes=256 << 20,
+            disks=(DiskSpec(pool="p", volume="v", path="/x/v.img"),),
+            interfaces=(NicSpec(network="default"),),
+        ),
+        addressed=addressed,
+        has_bytes=False,
+        has_leases=False,
     )
     session.close()
 

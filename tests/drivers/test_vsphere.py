@@ -22,7 +22,7 @@ from drivers.errors import (
     Unsupported,
     WrongState,
 )
-from drivers.types import Credentials, Endpoint, Feature, GuestRef, GuestState
+from drivers.types import Credentials, Endpoint, Feature, GuestRef, GuestState, SnapshotSpec
 from drivers.vsphere import webmks
 from tests.drivers.conformance import Conformance, Lab, News, read_until
 from tests.labs import esx
@@ -334,6 +334,19 @@ def test_a_changed_configuration_and_a_new_template_make_news(esx_host, session,
     esx_host.reconfigure(ref.uuid, annotation="new words")
     assert news.expect(ref, "changed").name == ref.name
     assert session.guest(ref).description == "new words"
+
+
+def test_snapshots_make_news_and_are_told_for_all_guests_at_once(session, make):
+    refs = [make(), make()]
+    news = News(session)
+    session.snapshot_create(refs[0], SnapshotSpec(name="kept"))
+    assert news.expect(refs[0], "changed").snapshots
+    session.snapshot_delete(refs[0], "kept")
+    assert news.expect(refs[0], "changed").snapshots
+    session.snapshot_create(refs[1], SnapshotSpec(name="other"))
+    found = session.snapshots_of_all()
+    assert [info.name for info in found[refs[1].uuid]] == ["other"]
+    assert refs[0].uuid not in found
 
 
 def test_counters_rise_between_two_readings(session, make):

@@ -11,7 +11,7 @@ import pytest
 
 from drivers import answers, registry
 from drivers.errors import AuthFailed, DriverError, Timeout, TlsFailed, Unreachable
-from drivers.types import Credentials, Endpoint, GuestRef
+from drivers.types import Credentials, Endpoint, GuestRef, SnapshotSpec
 from drivers.vsphere import events, wire
 from drivers.vsphere.errors import Garbled
 from tests.drivers import servers
@@ -162,13 +162,16 @@ def test_an_odd_value_spoils_one_guest_at_most(liar, session, ref, name):
 
 
 @pytest.mark.parametrize("name", ["half", "another type", "an answer as a fault"])
-@pytest.mark.parametrize("method", ["PowerOnVM_Task", READ, "QueryPerf", "AcquireTicket", "FindByUuid"])
+@pytest.mark.parametrize(
+    "method", ["PowerOnVM_Task", READ, "QueryPerf", "AcquireTicket", "FindByUuid", "CreateSnapshot_Task"]
+)
 def test_verbs_raise_nothing_but_our_errors(liar, session, ref, method, name):
     session.start(ref)
     session.force_off(ref) if method == "PowerOnVM_Task" else None
     liar.on(method, DAMAGED[name])
     verbs = (session.start, lambda ref: session.open_console(ref, "vnc"), session.guest_state)
-    for verb in (*verbs, lambda _ref: session.stats(), lambda _ref: session.host_stats()):
+    snapshots = (session.snapshots, lambda ref: session.snapshot_create(ref, SnapshotSpec(name="a snapshot")))
+    for verb in (*verbs, *snapshots, lambda _ref: session.stats(), lambda _ref: session.host_stats()):
         try:
             verb(ref)
         except DriverError:

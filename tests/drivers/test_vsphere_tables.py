@@ -16,6 +16,7 @@ from drivers.types import Feature, GuestState
 from drivers.vsphere import collector, guests, stats
 from drivers.vsphere.collector import Found
 from drivers.vsphere.errors import Garbled, driver_error, translate
+from drivers.vsphere.snapshots import tree_of
 
 ROOT = Path(__file__).parents[2]
 INSTANCE = "50112233-4455-6677-8899-aabbccddeeff"
@@ -24,6 +25,52 @@ INSTANCE = "50112233-4455-6677-8899-aabbccddeeff"
 def found(number: int, **values) -> Found:
     machine = vim.VirtualMachine(f"vm-{number}")
     return Found(machine, {name.replace("__", "."): value for name, value in values.items()})
+
+
+# -- snapshots ---------------------------------------------------------------------------------------------------------
+def node(number: int, name: str, *children, **values):
+    return vim.vm.SnapshotTree(
+        snapshot=vim.vm.Snapshot(f"snapshot-{number}"),
+        vm=vim.VirtualMachine("vm-1"),
+        name=name,
+        description="d",
+        id=number,
+        createTime=dt.datetime(2026, 5, 1, tzinfo=dt.UTC),
+        state=values.get("state", "poweredOff"),
+        quiesced=False,
+        childSnapshotList=list(children),
+    )
+
+
+def told(*roots, current: str = ""):
+    value = vim.vm.SnapshotInfo(rootSnapshotList=list(roots))
+    if current:
+        value.currentSnapshot = vim.vm.Snapshot(current)
+    return {info.name: info for info, _ in tree_of(value)}
+
+
+def test_a_tree_of_snapshots_is_read_and_two_of_one_name_are_told_apart():
+    twin = node(3, "twin", state="suspended")
+    found = told(node(1, "a", node(2, "twin", state="poweredOn"), twin), current="snapshot-3")
+    assert {name: info.parent for name, info in found.items()} == {
+        "a": "", "twin [snapshot-2]": "a", "twin [snapshot-3]": "a"
+    }  # fmt: skip
+    assert (found["twin [snapshot-2]"].memory, found["twin [snapshot-2]"].state) == (True, GuestState.RUNNING)
+    assert (found["twin [snapshot-3]"].current, found["twin [snapshot-3]"].state) == (True, GuestState.PAUSED)
+    assert (found["a"].memory, found["a"].created_at) == (False, 1_777_593_600.0)
+
+
+@pytest.mark.parametrize("value", [None, 7, "tree", []])
+def test_no_tree_is_no_snapshot(value):
+    assert tree_of(value) == []
+
+
+def test_a_tree_without_an_end_or_with_nonsense_in_it_is_garbled():
+    deep = node(0, "0")
+    for number in range(1, 600):
+        deep = node(number, str(number), deep)
+    with pytest.raises(Garbled):
+        told(deep)
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------

@@ -26,8 +26,17 @@ from drivers.errors import (
     Unsafe,
     WrongState,
 )
-from drivers.types import Credentials, Endpoint, Feature, GuestEventKind, GuestRef, GuestState, Technique
-from drivers.xapi import events, records, stats, wire
+from drivers.types import (
+    Credentials,
+    Endpoint,
+    Feature,
+    GuestEventKind,
+    GuestRef,
+    GuestState,
+    SnapshotSpec,
+    Technique,
+)
+from drivers.xapi import events, records, snapshots, stats, wire
 from drivers.xapi.errors import TABLE, Garbled, driver_error
 from tests.drivers.conformance import Conformance, Lab, News, read_until
 from tests.labs.xapi import PASSWORD, USERNAME
@@ -81,6 +90,70 @@ class TestConformance(Conformance):
             driver=DRIVER, endpoint=endpoint(xapi_host), session=session,
             make=make, make_shell=make, make_screen=make, killed="",
         )  # fmt: skip
+
+
+# -- snapshots ---------------------------------------------------------------------------------------------------------
+def kept(host: StandIn, session: XapiSession, *names: str) -> GuestRef:
+    ref = GuestRef(uuid=host.make())
+    for name in names:
+        session.snapshot_create(ref, SnapshotSpec(name=name))
+    return ref
+
+
+def test_a_deleted_snapshot_takes_its_copies_along_and_no_disk_that_is_none(xapi_host, session):
+    ref = kept(xapi_host, session, "one", "two")
+    api = xapi_host.api
+    own = api.VBD.get_VDI(api.VM.get_VBDs(xapi_host.ref(ref.uuid))[0])
+    snapshots = {api.VM.get_name_label(each): each for each in api.VM.get_snapshots(xapi_host.ref(ref.uuid))}
+    drives = {name: api.VM.get_VBDs(each)[0] for name, each in snapshots.items()}
+    copy = api.VBD.get_VDI(drives["one"])
+    api.VBD.set_VDI(drives["two"], own)  # a record that lies: the guest's own disk as the snapshot's
+    session.snapshot_delete(ref, "one", children=True)
+    left = set(api.VDI.get_all())
+    assert copy not in left
+    assert own in left
+    assert list(session.snapshots(ref)) == []
+
+
+def test_two_snapshots_of_one_name_are_told_apart(xapi_host, session):
+    ref = kept(xapi_host, session, "twin", "other")
+    first, second = xapi_host.api.VM.get_snapshots(xapi_host.ref(ref.uuid))
+    xapi_host.api.VM.set_name_label(second, "twin")
+    names = [info.name for info in session.snapshots(ref)]
+    assert len(set(names)) == 2
+    assert all(name.startswith("twin [") for name in names)
+    session.snapshot_delete(ref, names[0])
+    assert [info.name for info in session.snapshots(ref)] == ["twin"]
+    assert xapi_host.api.VM.get_snapshots(xapi_host.ref(ref.uuid)) in ([first], [second])
+
+
+def test_a_saved_guest_comes_back_saved_and_one_with_memory_runs(xapi_host, session):
+    ref = kept(xapi_host, session)
+    session.start(ref)
+    session.snapshot_create(ref, SnapshotSpec(name="alive", memory=True))
+    session.managed_save(ref)
+    session.snapshot_create(ref, SnapshotSpec(name="saved"))
+    session.snapshot_revert(ref, "alive")
+    assert session.guest_state(ref)[0] is GuestState.RUNNING
+    session.snapshot_revert(ref, "saved")
+    assert session.guest(ref).has_managed_save
+
+
+def test_snapshots_make_news(xapi_host, session):
+    news = News(session)
+    ref = kept(xapi_host, session, "one")
+    assert news.expect(ref, "changed").snapshots
+    session.snapshot_delete(ref, "one")
+    assert news.expect(ref, "changed").snapshots
+
+
+@pytest.mark.parametrize(
+    "row", [{}, {"name_label": 7, "parent": [], "snapshot_time": "today", "snapshot_info": "x"}, {"power_state": None}]
+)
+def test_a_snapshot_that_cannot_be_read_is_a_plain_one(row):
+    (info,) = snapshots.infos({"parent": "OpaqueRef:other"}, {"OpaqueRef:1": row}).values()
+    assert (info.memory, info.state, info.parent, info.created_at) == (False, GuestState.SHUTOFF, "", 0.0)
+    assert info.name
 
 
 # -- who may ----------------------------------------------------------------------------------------------------------

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import queue
-import re
 import time
-from typing import TYPE_CHECKING
+import uuid
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from drivers import registry
 from drivers.errors import AuthFailed, DriverError, NotFound, Unreachable, WrongState
 from drivers.libvirtd.xen import DOMAIN_0
-from drivers.types import Credentials, Endpoint, Feature, GuestRef, GuestState, Technique, VirtualizationType
+from drivers.types import (
+    Credentials,
+    DiskSpec,
+    Endpoint,
+    Feature,
+    GuestRef,
+    GuestSpec,
+    GuestState,
+    NicSpec,
+    Technique,
+    VirtualizationType,
+)
 from tests import scorecard
 from tests.drivers import servers
-from tests.drivers.conformance import VERBS, Conformance, Lab, News, ask, read_until
+from tests.drivers.conformance import ASKS_NO_GUEST, VERBS, Conformance, Lab, News, ask, read_until
+from tests.labs import local
+from tests.labs.local import unique_name
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -47,8 +60,35 @@ def make(xen_host, xen_guests, session):
     return make
 
 
+@pytest.fixture(scope="module")
+def network(xen_host):
+    with local.network(xen_host.uri()) as name:
+        yield name
+
+
 @pytest.fixture
-def xen(xen_host, session, make) -> Lab:
+def spec(xen_guests):
+    """Specs of guests with dom0's guest kernel: `spec(machine="xenpv")`; PVH by itself."""
+
+    def spec(**changes: Any) -> GuestSpec:
+        plain = GuestSpec(
+            name=unique_name("xen"),
+            uuid=str(uuid.uuid4()),
+            memory_bytes=96 << 20,
+            kernel="/var/lib/xen/images/guest-kernel",
+            initrd="/var/lib/xen/images/guest-initrd",
+            cmdline="console=hvc0 quiet cryptomgr.notests rdinit=/init",
+            graphics="none",
+        )
+        made = dataclasses.replace(plain, **changes)
+        xen_guests.append(made.uuid)
+        return made
+
+    return spec
+
+
+@pytest.fixture
+def xen(xen_host, session, make, spec, network) -> Lab:
     return Lab(
         driver=registry.get("xen"),
         endpoint=session.endpoint,
@@ -57,6 +97,10 @@ def xen(xen_host, session, make) -> Lab:
         make_shell=make,
         make_screen=lambda: make("pv", "--vnc", str(xen_host.vnc_port)),
         while_rebooting=frozenset({GuestState.RUNNING, GuestState.SHUTTING_DOWN}),
+        spec=spec,
+        pool_target="/var/lib/libvirt/images/{}".format,
+        makes_qcow2=False,  # its dom0 has no qemu-img
+        network=network,
     )
 
 
@@ -113,7 +157,7 @@ def test_domain_0_is_the_host_and_no_guest(session):
     assert DOMAIN_0 not in {info.uuid for info in session.guests()}
     assert DOMAIN_0 not in {each.uuid for each in session.stats()}
     assert session.guest_or_none(host) is None
-    for feature in registry.get("xen").features & VERBS.keys() - {Feature.DEFINE, Feature.EVENTS}:
+    for feature in registry.get("xen").features & VERBS.keys() - ASKS_NO_GUEST:
         with pytest.raises(NotFound):
             VERBS[feature](session, host)
 
@@ -128,22 +172,40 @@ def test_the_hosts_processor_time_is_that_of_its_domains_and_never_falls(xen, se
     assert session.host_stats().cpu_busy_seconds >= later.cpu_busy_seconds
 
 
-def test_the_kinds_of_guests_are_told_apart(make, session, xen_host, xen_guests):
-    hvm = xen_host.xml("pvh").replace("machine='xenpvh'>xenpvh", "machine='xenfv'>hvm")
-    hvm = re.sub(
-        "<kernel>.*</cmdline>", "<loader type='rom'>/usr/lib/xen-4.17/boot/hvmloader</loader>", hvm, flags=re.DOTALL
-    )
-    defined = session.define(hvm)
-    xen_guests.append(defined.uuid)
-    found = {info.uuid: info for info in session.guests()}
-    for uuid, techniques in (
-        (make("pv").uuid, (Technique.PARAVIRTUALIZATION,)),
-        (make("pvh").uuid, (Technique.PARAVIRTUALIZATION, Technique.HARDWARE_ASSISTED)),
-        (defined.uuid, (Technique.FULL_VIRTUALIZATION, Technique.HARDWARE_ASSISTED)),
-    ):
-        info = found.get(uuid) or session.guest(GuestRef(uuid=uuid))
+def test_the_kinds_of_guests_are_told_apart_and_made(session, spec):
+    made = {
+        (Technique.PARAVIRTUALIZATION,): spec(machine="xenpv"),
+        (Technique.PARAVIRTUALIZATION, Technique.HARDWARE_ASSISTED): spec(machine="xenpvh"),
+        (Technique.FULL_VIRTUALIZATION, Technique.HARDWARE_ASSISTED): spec(
+            kernel="",
+            initrd="",
+            cmdline="",
+            graphics="vnc",
+            disks=(
+                DiskSpec(pool="", volume="disk", path="/var/lib/libvirt/images/disk.img"),
+                DiskSpec(pool="", volume="loop", path="/dev/loop0", device="cdrom"),
+            ),
+        ),
+    }
+    for techniques, wanted in made.items():
+        info = session.create(wanted)
+        assert session.create(wanted) == info
         assert (info.virtualization_type, info.techniques) == (VirtualizationType.BARE_METAL, techniques)
-        assert info.domain_type == "xen"
+        assert (info.domain_type, info.state) == ("xen", GuestState.SHUTOFF)
+    found = {info.uuid: info.techniques for info in session.guests()}
+    assert {found[wanted.uuid] for wanted in made.values()} == set(made)
+
+
+def test_a_made_guest_boots_with_its_disk_and_network_and_screen(session, spec):
+    disk = DiskSpec(pool="", volume="loop", path="/dev/loop0")
+    wanted = spec(machine="xenpv", disks=(disk,), interfaces=(NicSpec(bridge="xenbr0"),), graphics="vnc")
+    ref = session.create(wanted).ref
+    session.start(ref)
+    console = session.open_console(ref, "serial")
+    ask(console, b"ls /sys/class/net /sys/block; echo seen-$((6*7))", b"seen-42")
+    ask(console, b"[ -b /dev/xvda ] && [ -e /sys/class/net/eth0 ] && echo both-$((6*7))", b"both-42")
+    console.close()
+    assert session.addresses(ref)["lease"].startswith("No network")
 
 
 # -- life ------------------------------------------------------------------------------------------------------------

@@ -252,3 +252,11 @@ def test_always_more_load_never_raises_the_score(
         memory_promised_bytes=one.memory_promised_bytes + memory,
     )
     assert score(Demand(**demand), loaded) <= score(Demand(**demand), one)
+
+
+def test_to_be_made_here_when_the_driver_makes_none_then_its_reason() -> None:
+    lacking = place(lacks={"create": "Guests are made in vSphere's own client."})
+    refusal = refuse(Demand(create=True), lacking)
+    assert refusal is not None
+    assert (refusal.code, refusal.reason) == ("no_create", "Guests are made in vSphere's own client.")
+    assert [code(Demand(create=True), place()), code(Demand(), lacking)] == ["", ""]

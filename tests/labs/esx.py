@@ -55,6 +55,21 @@ _PATCHES: dict[str, tuple[tuple[str, str], ...]] = {
             "\tc.labPowered(c.state)\n\tevent := c.event()\n\tswitch c.state {",
         ),
         ("\tvm.Config.Modified = time.Now()\n", "\tvm.Config.Modified = time.Now()\n\tvm.labChanged()\n"),
+        ("State:           vm.Runtime.PowerState,", "State:           vm.labKept(req.Memory),"),
+    ),
+    "simulator/snapshot.go": (
+        (
+            '{Name: "snapshot.currentSnapshot", Val: v.Self},',
+            '{Name: "snapshot.currentSnapshot", Val: v.Self},\n\t\t\t\t{Name: "runtime.powerState", Val: vm.labWas(v.Self)},',
+        ),
+        ("\t\tMap.Remove(req.This)\n", "\t\tvm.labCurrent(before)\n\t\tMap.Remove(req.This)\n"),
+        (
+            "\t\tMap.WithLock(vm, func() {\n\t\t\tif vm.Snapshot.CurrentSnapshot != nil",
+            (
+                "\t\tbefore := findParentSnapshotInTree(vm.Snapshot.RootSnapshotList, req.This)\n"
+                "\t\tMap.WithLock(vm, func() {\n\t\t\tif vm.Snapshot.CurrentSnapshot != nil"
+            ),
+        ),
     ),
 }
 

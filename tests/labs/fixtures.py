@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import uuid
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -17,6 +18,7 @@ from tests.labs.hosts import LabHosts, lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 class GuestFactory(Protocol):
@@ -26,7 +28,8 @@ class GuestFactory(Protocol):
 
 
 class QemuGuestFactory(Protocol):
-    """As `GuestFactory`; `kind` is "linux" (a shell, obeys shutdown) or "bootsector" (16 MiB, obeys nothing)."""
+    """As `GuestFactory`; `kind` is "linux" (a shell, obeys shutdown), "bootsector" (16 MiB, obeys nothing) or "qcow2" (the same in
+    an image that can hold snapshots)."""
 
     def __call__(
         self, *options: str, name: str = "", start: bool = False, ready: bool = False, kind: str = "linux"
@@ -76,8 +79,12 @@ def qemu_guest() -> Iterator[QemuGuestFactory]:
     def make(
         *options: str, name: str = "", start: bool = False, ready: bool = False, kind: str = "linux"
     ) -> local.Guest:
-        maker = {"linux": local.make_qemu_guest, "bootsector": local.make_bootsector_guest}[kind]
-        return _begin(made, maker(*options, name=name), start=start, ready=ready)
+        if kind == "linux":
+            guest = local.make_qemu_guest(*options, name=name)
+        else:
+            image = kind if kind == "qcow2" else "raw"
+            guest = local.make_bootsector_guest(*options, name=name, image=image)
+        return _begin(made, guest, start=start, ready=ready)
 
     yield make
     _remove(made)
@@ -94,6 +101,45 @@ def lxc_guest() -> Iterator[GuestFactory]:
 
     yield make
     _remove(made)
+
+
+@pytest.fixture
+def made_guest() -> Iterator[Callable[[str], local.Guest]]:
+    """A name, a UUID and a directory for a guest that the product makes: `made_guest(local.QEMU_URI)`. Gone after the test."""
+    made: list[local.Guest] = []
+
+    def reserve(uri: str) -> local.Guest:
+        require_libvirtd(uri)
+        name = local.unique_name("made")
+        guest = local.Guest(uri=uri, name=name, uuid=str(uuid.uuid4()), directory=local.guest_directory(name))
+        made.append(guest)
+        return guest
+
+    yield reserve
+    _remove(made)
+
+
+@pytest.fixture
+def dhcp_network() -> Iterator[str]:
+    """The name of a network of libvirt's own that gives out addresses."""
+    require_libvirtd(local.QEMU_URI)
+    with local.dhcp_network() as name:
+        yield name
+
+
+@pytest.fixture
+def pool_home() -> Iterator[Path]:
+    """A directory of this machine where pools may have their targets."""
+    with local.pool_home() as home:
+        yield home
+
+
+@pytest.fixture(scope="module")
+def lab_network() -> Iterator[str]:
+    """The name of a virtual network of this machine's libvirtd, which is off."""
+    require_libvirtd(local.QEMU_URI)
+    with local.network() as name:
+        yield name
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,17 @@ import pty
 import re
 import select
 import shutil
+import signal
+import socket
+import struct
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from tests.waiting import wait_until
 
@@ -85,6 +89,96 @@ def ensure_libvirtd(uri: str = QEMU_URI) -> None:
         return
     run(ROOT / "scripts" / "local-libvirtd", timeout=100)
     virsh(uri, "uri", timeout=5)
+
+
+@contextlib.contextmanager
+def network(uri: str = QEMU_URI) -> Iterator[str]:
+    """A virtual network that is defined, not started and gives out addresses once it is; its name."""
+    name = f"{PREFIX}net-{uuid.uuid4().hex[:8]}"
+    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+        file.write(
+            f"<network><name>{name}</name><forward mode='nat'/><ip address='192.0.2.1' netmask='255.255.255.0'>"
+            "<dhcp><range start='192.0.2.2' end='192.0.2.9'/></dhcp></ip></network>"
+        )
+        file.flush()
+        virsh(uri, "net-define", file.name)
+    try:
+        yield name
+    finally:
+        virsh(uri, "net-undefine", name)
+
+
+@contextlib.contextmanager
+def pool_home() -> Iterator[Path]:
+    """A directory for the targets of storage pools, which QEMU's own account may enter. Gone afterwards with all that is in it."""
+    LABS_DIR.mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="pools-", dir=LABS_DIR))
+    home.chmod(0o755)
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home)
+
+
+def libvirtd_mounts() -> tuple[str, ...]:
+    """What goes before a command that is to see, and change, the mounts that this machine's libvirtd sees: it may have its own."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect("/run/libvirt/libvirt-sock")
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, _uid, _gid = struct.unpack("3i", credentials)
+    return "nsenter", "-t", str(pid), "-m"
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, *, size_bytes: int) -> Iterator[None]:
+    """A file system of this size at `place`, for libvirtd's eyes: soon full."""
+    run(*libvirtd_mounts(), "mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "vmmtest", place)
+    try:
+        yield
+    finally:
+        run(*libvirtd_mounts(), "umount", place)
+
+
+@dataclass(slots=True)
+class FrozenDisk:
+    """A directory whose file system can be told to stop answering, as a dead file server's does.
+
+    Whoever uses this machine's libvirtd waits with it: it thaws by itself after `MOST_SECONDS`, and dies with us.
+    """
+
+    MOST_SECONDS: ClassVar[float] = 60.0
+
+    process: subprocess.Popen[bytes]
+
+    def freeze(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+        alarm = threading.Timer(self.MOST_SECONDS, self.thaw)
+        alarm.daemon = True
+        alarm.start()
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def frozen_disk(source: Path, place: Path) -> Iterator[FrozenDisk]:
+    """`source`, mounted at `place` for libvirtd's eyes by a process that can be stopped."""
+    words = ["setpriv", "--pdeathsig", "KILL", *libvirtd_mounts(), "bindfs", "-f", str(source), str(place)]
+    try:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+    except FileNotFoundError as error:
+        raise LabError("nsenter is not installed") from error
+    disk = FrozenDisk(process)
+    try:
+        mounts = Path(f"/proc/{process.pid}/mounts")
+        wait_until(lambda: process.poll() is not None or str(place) in mounts.read_text(), 20, "bindfs mounts")
+        if process.poll() is not None:
+            raise LabError("bindfs does not run here")
+        yield disk
+    finally:
+        disk.thaw()
+        process.terminate()
+        process.wait(20)
 
 
 @contextlib.contextmanager
@@ -291,6 +385,49 @@ def define(uri: str, guest: Guest, xml: str) -> Guest:
     return guest
 
 
+@contextlib.contextmanager
+def dhcp_network(uri: str = QEMU_URI) -> Iterator[str]:
+    """A network of libvirt's own that leads nowhere and gives out addresses; its name. Gone when the block ends."""
+    name = unique_name("net")
+    part = uuid.uuid4().int
+    subnet = f"10.{200 + part % 50}.{part // 50 % 250}"
+    xml = (
+        f"<network><name>{name}</name><bridge stp='off' delay='0'/><ip address='{subnet}.1' netmask='255.255.255.0'>"
+        f"<dhcp><range start='{subnet}.10' end='{subnet}.99'/></dhcp></ip></network>"
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+        file.write(xml)
+        file.flush()
+        virsh(uri, "net-create", file.name)
+    try:
+        yield name
+    finally:
+        virsh(uri, "net-destroy", name)
+
+
+def overlay(directory: Path) -> Path:
+    """A disk of one guest's own, over the tiny guest's bootable one."""
+    path = directory / "overlay.qcow2"
+    base = build_tiny_kernel(disk=True).disk
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, path)
+    path.chmod(0o666)  # QEMU is another account
+    return path
+
+
+def boot_sector(directory: Path) -> Path:
+    """A raw disk whose boot sector prints '!' and halts."""
+    path = directory / "sector.raw"
+    run(HERE / "tiny-guest", "bootsector", path)
+    return path
+
+
+def container_root(directory: Path) -> Path:
+    """A busybox container's root file system."""
+    path = directory / "root"
+    run(HERE / "lxc-guest", "build", path)
+    return path
+
+
 def make_qemu_guest(*options: str, name: str = "", uri: str = QEMU_URI) -> Guest:
     """Define a tiny Linux guest (under emulation, shut off). `options` are those of `tiny-guest xml`."""
     kernel = build_tiny_kernel()
@@ -303,15 +440,20 @@ def make_qemu_guest(*options: str, name: str = "", uri: str = QEMU_URI) -> Guest
     return define(uri, guest, xml)
 
 
-def make_bootsector_guest(*options: str, name: str = "", uri: str = QEMU_URI) -> Guest:
-    """Define the smallest QEMU guest: 16 MiB, a boot sector that halts. It obeys nothing."""
+def make_bootsector_guest(*options: str, name: str = "", uri: str = QEMU_URI, image: str = "raw") -> Guest:
+    """Define the smallest QEMU guest: 16 MiB, a boot sector that halts. It obeys nothing. `image`: the format of its disk."""
     guest = _new(uri, name or unique_name("sector"), "!")
     guest.serial_log = guest.directory / "serial.log"
+    disk = boot_sector(guest.directory)
     disk = guest.directory / "sector.raw"
     run(HERE / "tiny-guest", "bootsector", disk)
+    if image != "raw":
+        raw, disk = disk, disk.with_suffix(f".{image}")
+        run("qemu-img", "convert", "-q", "-O", image, raw, disk)
+        disk.chmod(0o666)
     xml = run(
         HERE / "tiny-guest", "xml", guest.name, guest.directory, "--uuid", guest.uuid, "--mem", "16", "--no-agent",
-        "--boot", "disk", "--disk", f"{disk}:raw", "--serial-log", guest.serial_log, *options,
+        "--boot", "disk", "--disk", f"{disk}:{image}", "--serial-log", guest.serial_log, *options,
     )  # fmt: skip
     return define(uri, guest, xml)
 
@@ -319,8 +461,7 @@ def make_bootsector_guest(*options: str, name: str = "", uri: str = QEMU_URI) ->
 def make_lxc_guest(*options: str, name: str = "", uri: str = LXC_URI) -> Guest:
     """Define a busybox container (shut off). `options` are those of `lxc-guest xml`."""
     guest = _new(uri, name or unique_name("lxc"), LXC_READY)
-    root = guest.directory / "root"
-    run(HERE / "lxc-guest", "build", root)
+    root = container_root(guest.directory)
     return define(uri, guest, run(HERE / "lxc-guest", "xml", guest.name, root, "--uuid", guest.uuid, *options))
 
 

@@ -31,8 +31,8 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     def ring(ids: Iterable[uuid.UUID], *, delay_seconds: float = 0.0) -> None:
         for pk in ids:
             thread = threading.Timer(delay_seconds, engine.execute, [pk])
-            threads.append(thread)
             thread.start()
+            threads.append(thread)  # whoever waits joins what has begun
 
     def quiet() -> None:
         while threads:

@@ -16,7 +16,7 @@ from events.models import Event
 from operations import bulk, engine, reconcile
 from operations.models import Operation, OperationLog
 from tests.operations import toys
-from tests.operations.toys import Break, Crowd, Ring, Slow, Spin, Toy, Turn, TurnParams
+from tests.operations.toys import Break, Crowd, Crush, Ring, Slow, Spin, Toy, Turn, TurnParams
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -209,6 +209,48 @@ def test_action_that_supersedes_when_another_waits_then_that_is_cancelled_and_it
     wait_until(lambda: state_of(spin) == "cancelled", 10, "spin gives way")
     bench.gate.set()
     wait_until(lambda: state_of(stop) == "succeeded", 10, "break runs")
+
+
+@pytest.mark.parametrize(("kind", "ends"), [(Turn, "cancelled"), (Slow, "failed")])
+def test_action_that_breaks_when_another_hangs_then_it_takes_the_lock_at_once(bench, workers, kind, ends):
+    toy = Toy()
+    bench.gate.clear()
+    stuck = engine.submit(kind, target=toy, by=SYSTEM, params=TurnParams(secret_word="s"))
+    assert bench.entered.acquire(timeout=5)
+    if kind is Slow:
+        wait_until(lambda: state_of(stuck) == "failed", 10, "its time is over, and it hangs")
+    crush = engine.submit(Crush, target=toy, by=SYSTEM)
+    wait_until(lambda: state_of(crush) == "succeeded", 10, "it does not wait")
+    assert bench.inside[toy.ref] == 1
+    bench.errors.append(Unreachable("what hung was ended"))
+    bench.gate.set()
+    workers()
+    found = Operation.objects.get(pk=stuck.pk)
+    assert (found.state, found.holds_lock, found.secret_params) == (ends, False, {"secret_word": None})
+    assert [line.text for line in found.lines.all()][-1] == "Superseded by crush; the host may still finish it."
+
+
+def test_action_that_breaks_when_another_waits_then_it_waits_too(bench, workers):
+    toy = Toy()
+    bench.gate.clear()
+    first = engine.submit(Spin, target=toy, by=SYSTEM)
+    assert bench.entered.acquire(timeout=5)
+    turn = engine.submit(Turn, target=toy, by=SYSTEM)
+    crush = engine.submit(Crush, target=toy, by=SYSTEM)
+    assert [state_of(one) for one in (first, turn, crush)] == ["running", "queued", "queued"]
+    bench.gate.set()
+    wait_until(lambda: state_of(crush) == "succeeded", 10, "its turn comes")
+    assert state_of(turn) == "succeeded"
+
+
+def test_child_that_is_broken_when_it_was_the_last_then_its_parent_ends(bench, workers):
+    bench.gate.clear()
+    toy = Toy()
+    parent = bulk.submit_bulk(Turn, targets=[toy], by=SYSTEM, title="1 toy")
+    assert bench.entered.acquire(timeout=5)
+    engine.submit(Crush, target=toy, by=SYSTEM)
+    wait_until(lambda: state_of(parent) == "cancelled", 10, "the parent ends")
+    bench.gate.set()
 
 
 def interrupt(operation: Operation, worker: str) -> None:

@@ -143,6 +143,14 @@ def test_operation_that_kills_every_worker_then_not_tried_for_ever(bench, worker
     assert bench.runs[operation.target] == 0
 
 
+def test_operation_whose_workers_died_then_that_takes_none_of_its_retries(bench, workers):
+    bench.errors = [Unreachable("gone"), Unreachable("gone still")]
+    operation = running(Toy(), "elsewhere:7:7", attempts=Turn.retry.times)
+    assert reconcile.take_over_from_the_dead(alone=True) == 1
+    wait_until(lambda: fresh(operation).ended, 10, "ends")
+    assert (state_of(operation), fresh(operation).attempts) == ("succeeded", 5)
+
+
 def test_alone_then_whoever_else_held_something_is_dead_and_our_own_is_left(bench, workers, monkeypatch):
     mine = running(Toy(), identity())
     theirs = running(Toy(), "before-the-reboot:7:7")

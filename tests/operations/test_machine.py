@@ -163,7 +163,7 @@ class Engine(RuleBasedStateMachine):
             thread = self.threads[key]
             if thread.hung or thread.overtaken:
                 continue
-            engine._end(thread.operation, State.FAILED, error=Timeout("hangs"), release=False)
+            engine._give_up(thread.operation, Timeout("hangs"))
             thread.hung = True
 
     @rule(worker=st.sampled_from(WORKERS), in_the_middle=st.booleans(), soon=st.booleans())

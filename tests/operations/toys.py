@@ -14,8 +14,8 @@ from operations.actions import Action, Cancelled, Params, Retry
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Callable
 
-    from core.errors import VmmError
     from operations.actions import Context
 
 
@@ -42,8 +42,11 @@ class Bench:
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)
-        self.errors: list[VmmError] = []
+        self.errors: list[Exception] = []
         self.done: set[str] = set()
+        self.made: list[str] = []
+        self.undoing: list[Callable[[], None]] = []
+        self.undone = 0
 
     def enter(self, ref: str) -> None:
         with self.lock:
@@ -127,6 +130,17 @@ class Break(Turn):
     supersedes = frozenset({"toy.spin"})
 
 
+class Crush(Turn):
+    """Ends what hangs, and waits for nobody."""
+
+    kind = "toy.crush"
+    title = "Crush"
+    breaks = frozenset({"toy.turn", "toy.slow"})
+
+    def run(self, ctx: Context, target: Toy, params: TurnParams) -> dict[str, Any] | None:
+        return {"crushed": True}
+
+
 class Ring(Turn):
     """Must not happen twice."""
 
@@ -160,7 +174,44 @@ class Slow(Turn):
     timeout_seconds = 0.3
 
 
-for _cls in (Turn, Spin, Break, Ring, Crowd, Slow):
+class Build(Spin):
+    """Two blocks on each other, which are taken away again when it fails."""
+
+    kind = "toy.build"
+    title = "Build"
+
+    def run(self, ctx: Context, target: Toy, params: TurnParams) -> dict[str, Any] | None:
+        bench.made.append("block")
+        return super().run(ctx, target, params)
+
+    def satisfied(self, ctx: Context, target: Toy, params: TurnParams) -> bool:
+        return False
+
+    def undo(self, ctx: Context, target: Toy, params: TurnParams) -> None:
+        bench.undone += 1
+        while bench.undoing:
+            bench.undoing.pop(0)()
+        bench.made.clear()
+
+
+class BuildOnce(Build):
+    """Is not gone on with by another process."""
+
+    kind = "toy.build-once"
+
+    def resumable(self, ctx: Context) -> bool:
+        return False
+
+
+class BuildSlowly(Build):
+    """Hangs beyond its deadline, and then goes wrong."""
+
+    kind = "toy.build-slowly"
+    timeout_seconds = 0.3
+    cancellable = False
+
+
+for _cls in (Turn, Spin, Break, Crush, Ring, Crowd, Slow, Build, BuildOnce, BuildSlowly):
     actions.action(_cls)
 
 OUT_OF_REACH = Unreachable

@@ -17,7 +17,7 @@ from hosts.choices import LinkState
 from hosts.models import Host, Hypervisor
 from tests.waiting import wait_until
 from tests.watcher.conftest import add_host, online, stands, state_of
-from vms.models import VM
+from vms.models import VM, Snapshot
 from watcher import sweep
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -63,6 +63,41 @@ def test_what_others_do_shows_up_with_its_event(service, make_world):
     versions = [event.data["version"] for event in Event.objects.filter(object__startswith="vm/").order_by("seq")]
     assert versions == sorted(set(versions))
     assert [event.data["cause"] for event in events("vm.undefined")] == ["undefined"]
+
+
+def snapshots_of(name: str) -> list[str]:
+    return sorted(Snapshot.objects.filter(vm__name=name).values_list("name", flat=True))
+
+
+def test_snapshots_are_read_at_first_and_after_news_that_may_be_of_them(service, make_world):
+    place = make_world()
+    for name in ("web", "db"):
+        place.add(name)
+    place.outside("web", "snapshot-create", name="old")
+    [hypervisor] = add_host("a", place.endpoint.uri)
+    service.start()
+    online(hypervisor)
+    assert (snapshots_of("web"), snapshots_of("db")) == (["old"], [])
+    assert not VM.objects.filter(snapshots_read_at=None).exists()
+    place.outside("web", "snapshot-create", name="new")
+    wait_until(lambda: snapshots_of("web") == ["new", "old"], 5, "seen")
+    place.outside("web", "snapshot-delete", name="old")
+    wait_until(lambda: snapshots_of("web") == ["new"], 5, "seen")
+    assert [event.data["snapshot"] for event in events("vm.snapshot_created")] == ["new"]
+
+
+@pytest.mark.parametrize("verb", ["snapshots", "snapshots_of_all"])
+def test_nonsense_about_snapshots_costs_nobody_his_guests(service, make_world, verb):
+    place = make_world()
+    place.add("web")
+    place.outside("web", "snapshot-create", name="old")
+    place.lie(verb, lambda _answer: {"web": [None]}, times=100)
+    [hypervisor] = add_host("a", place.endpoint.uri)
+    service.start()
+    online(hypervisor)
+    place.outside("web", "snapshot-create", name="new")
+    place.outside("web", "start")
+    wait_until(lambda: state_of("web") == "running", 5, "still followed")
 
 
 def test_new_guest_is_adopted_at_once(service, make_world):

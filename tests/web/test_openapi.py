@@ -21,7 +21,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.factories import HypervisorFactory, TokenFactory, UserFactory, VMFactory
+from core.rest import OFFSET_STREAM
+from tests.factories import HypervisorFactory, NetworkFactory, TokenFactory, UserFactory, VMFactory, VolumeFactory
 from vmmanager.management.commands.openapi import PATH, rendered
 from vmmanager.openapi import breaking_changes
 
@@ -137,9 +138,18 @@ def fleet(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]
     monkeypatch.setattr("hosts.api.PROBE_WAIT_SECONDS", 0)
     monkeypatch.setattr("vms.services.READING_WAIT_SECONDS", 0)
     monkeypatch.setattr("vms.api.AUTOSTART_WAIT_SECONDS", 0)
+    monkeypatch.setattr("operations.answers.CHANGE_WAIT_SECONDS", 0)
     monkeypatch.setattr("operations.engine.bell.wait_until", lambda *_a, **_k: False)
     vm = VMFactory(hypervisor=HypervisorFactory(), consoles=["serial"], state="running")
-    yield {"vm_id": str(vm.pk), "host_id": str(vm.hypervisor.host_id), "hypervisor_id": str(vm.hypervisor_id)}
+    volume, network = VolumeFactory(), NetworkFactory()
+    yield {
+        "vm_id": str(vm.pk),
+        "host_id": str(vm.hypervisor.host_id),
+        "hypervisor_id": str(vm.hypervisor_id),
+        "pool_id": str(volume.pool_id),
+        "volume_id": str(volume.pk),
+        "network_id": str(network.pk),
+    }
     for signal in (request_started, request_finished):
         signal.connect(close_old_connections)
 
@@ -150,6 +160,7 @@ def token(request: pytest.FixtureRequest, db: None) -> str:
     return str(TokenFactory(user=user, scope=user.scope).secret)
 
 
+schemathesis.serializer.alias(OFFSET_STREAM, "application/octet-stream")
 raw = copy.deepcopy(DOCUMENT)
 document = schemathesis.openapi.from_dict(raw)
 document.app = get_wsgi_application()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from events import log
@@ -17,7 +19,7 @@ from metrics.rates import Values
 from operations.models import Operation
 from tests.factories import ALL_SUPPORTED, HostFactory, HypervisorFactory, VMFactory
 from tests.web.fleet import fill
-from vms.models import VM, VMDisk, VMNic
+from vms.models import VM, Revision, Snapshot, VMDisk, VMNic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +33,8 @@ pytestmark = pytest.mark.django_db
 LIST_QUERIES = 13
 ROWS_QUERIES = 6
 DETAIL_QUERIES = 12
-PALETTE_QUERIES = 8
+PALETTE_QUERIES = 11
+SNAPSHOT_QUERIES = 10
 NAMES = re.compile(r'<tr role="row"\s+id="vm-[0-9a-f-]+".*?data-name="([^"]*)"', re.DOTALL)
 
 
@@ -259,7 +262,7 @@ def test_gone_when_opened_then_says_when_and_shows_its_history(browser):
     assert "data-action" not in page
     assert names(browser.get("/vms")) == []
     assert browser.get(f"/vms/{vm.pk}/peek").status_code == 404
-    assert browser.get(f"/vms/{vm.pk}/xml").status_code == 404
+    assert browser.get(f"/vms/{vm.pk}/xml").status_code == 302
     assert browser.get(f"/vms/{vm.pk}/events").status_code == 302
     for part in ("head", "facts", "devices", "operations"):
         answer = browser.get(f"/vms/{vm.pk}/parts/{part}")
@@ -294,7 +297,65 @@ def test_definition_when_not_an_administrator_then_a_reason_and_no_request(opera
     page = client_for(operator).get(f"/vms/{vm.pk}/xml").content.decode()
     assert "Only administrators read definitions" in page
     assert "data-xml" not in page
+    assert client_for(operator).get(f"/vms/{vm.pk}/parts/revisions").status_code == 404
     assert f'data-xml="/vms/{vm.pk}/xml"' in client_for(admin).get(f"/vms/{vm.pk}/xml").content.decode()
+
+
+def test_definition_when_it_can_be_changed_then_an_editor_and_all_that_it_was(admin, client_for):
+    vm = VMFactory()
+    for number, source, actor in ((1, "first_sight", ""), (2, "ours", "ada"), (3, "outside", "")):
+        Revision.objects.create(vm=vm, number=number, xml="<a/>", digest="x", source=source, actor=actor, comment="<b>")
+    page = client_for(admin).get(f"/vms/{vm.pk}/xml").content.decode()
+    assert "data-xml-check" in page
+    assert "readonly" not in page
+    assert re.findall(r'data-revision="(\d)"', page) == ["3", "2", "1"]
+    assert re.findall(r'data-revision-restore="(\d)"', page) == ["2", "1"], "the newest is what there is"
+    assert "&lt;b&gt;" in page
+    part = client_for(admin).get(f"/vms/{vm.pk}/parts/revisions").content.decode()
+    assert part.count("data-revision=") == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"persistent": False}, "is transient"),
+        ({"hypervisor__capabilities": {"define": {"supported": False, "reason": "Not on paper."}}}, "Not on paper."),
+        ({"hypervisor__state": "offline"}, "out of reach"),
+    ],
+)
+def test_definition_when_it_cannot_be_changed_then_read_only_with_the_reason(admin, client_for, values, why):
+    vm = VMFactory(**values)
+    Revision.objects.create(vm=vm, number=1, xml="<a/>", digest="x", source="first_sight")
+    Revision.objects.create(vm=vm, number=2, xml="<b/>", digest="y", source="outside")
+    page = client_for(admin).get(f"/vms/{vm.pk}/xml").content.decode()
+    assert why in page
+    assert "readonly" in page
+    assert "data-xml-check" not in page
+    assert "data-revision-restore" not in page
+    assert 'data-revision-show="1"' in page
+
+
+def test_definition_when_opened_then_the_same_few_queries_for_any_history(admin, client_for):
+    vm = VMFactory()
+    client = client_for(admin)
+    client.get(f"/vms/{vm.pk}/xml")
+    counts = []
+    for number in (1, 30):
+        Revision.objects.bulk_create(
+            Revision(vm=vm, number=n, xml="<a/>", digest="x", source="ours") for n in range(number, number * 2)
+        )
+        with CaptureQueriesContext(connection) as captured:
+            client.get(f"/vms/{vm.pk}/xml")
+        counts.append(len(captured))
+    assert counts[0] == counts[1]
+
+
+def test_rename_when_the_guest_is_off_then_offered(admin, viewer, client_for):
+    off, on = VMFactory(), VMFactory(state="running")
+    offered = re.compile(r'<button[^>]*data-action="rename"[^>]*>')
+    assert "aria-disabled" not in offered.search(client_for(admin).get(f"/vms/{off.pk}").content.decode())[0]
+    assert "can be renamed" in offered.search(client_for(admin).get(f"/vms/{on.pk}").content.decode())[0]
+    assert offered.search(client_for(viewer).get(f"/vms/{off.pk}").content.decode()) is None
 
 
 # -- the palette -----------------------------------------------------------------------------------------------------------
@@ -362,3 +423,71 @@ def test_our_own_fault_when_it_happens_then_a_page_without_a_traceback(browser, 
     program = browser.get("/vms", headers={"HX-Request": "true"})
     assert program.json()["code"] == "internal_error"
     assert "a secret" not in program.content.decode()
+
+
+# -- snapshots -------------------------------------------------------------------------------------------------------------
+def test_snapshots_when_there_are_some_then_a_tree_with_where_the_guest_is(browser, django_assert_max_num_queries):
+    vm = VMFactory(name="web-01", state="running", snapshots_read_at=timezone.now())
+    for name, parent, values in (
+        ("clean", "", {}),
+        ("<b>odd", "clean", {"memory": True, "state": "running", "description": "<i>"}),
+        ("here", "clean", {"current": True, "size_bytes": 3 << 20, "created_at": timezone.now()}),
+        ("over", "here", {"kind": "external", "no_revert": "It is an overlay.", "no_delete": "It stays."}),
+    ):
+        Snapshot.objects.create(vm=vm, name=name, parent=parent, **values)
+    with django_assert_max_num_queries(SNAPSHOT_QUERIES):
+        text = browser.get(f"/vms/{vm.pk}/snapshots").content.decode()
+    assert re.findall(r'data-snapshot="([^"]+)"', text) == ["clean", "&lt;b&gt;odd", "here", "over"]
+    assert text.count("You are here") == 1
+    assert "3 MiB" in text
+    assert "<b>odd" not in text
+    assert "<i>" not in text
+    assert 'data-why="It is an overlay."' in text
+    assert "The guest goes on from that moment, with the memory of then: it runs." in text
+    assert "The 3 snapshots that were taken after this one stay." in text
+    assert len(re.findall(r"<ul\b", text)) == text.count("</ul>")
+
+
+def test_snapshots_when_many_then_the_same_queries(browser, django_assert_max_num_queries):
+    vm = VMFactory(snapshots_read_at=timezone.now())
+    Snapshot.objects.bulk_create(Snapshot(vm=vm, name=f"s{n}", parent=f"s{n - 1}" if n else "") for n in range(300))
+    with django_assert_max_num_queries(SNAPSHOT_QUERIES):
+        assert browser.get(f"/vms/{vm.pk}/snapshots").content.count(b"data-snapshot=") == 300
+
+
+@pytest.mark.parametrize(
+    ("lacks", "state", "values", "said"),
+    [
+        (["snapshots.disk"], "shutoff", {}, "No snapshots.disk here."),
+        ([], "shutoff", {}, "Reading …"),
+        ([], "shutoff", {"snapshots_read_at": timezone.now()}, "No snapshots yet"),
+        ([], "crashed", {"snapshots_read_at": timezone.now()}, "A snapshot is taken of a guest that runs"),
+        (["snapshots.live"], "running", {}, "No snapshots.live here."),
+        (["snapshots.memory"], "running", {}, "No snapshots.memory here."),
+        ([], "running", {}, "boots from its disks as after a power cut"),
+        ([], "shutoff", {}, "there is no memory to keep"),
+    ],
+)
+def test_snapshots_when_none_or_not_possible_then_says_why(browser, lacks, state, values, said):
+    weak = {**ALL_SUPPORTED, **{name: {"supported": False, "reason": f"No {name} here."} for name in lacks}}
+    vm = VMFactory(hypervisor=HypervisorFactory(capabilities=weak), state=state, **values)
+    assert said in re.sub(r"\s+", " ", browser.get(f"/vms/{vm.pk}/snapshots").content.decode())
+
+
+def test_snapshots_parts_when_asked_for_then_they_alone_and_of_a_gone_guest_a_word(browser):
+    vm = VMFactory(snapshots_read_at=timezone.now())
+    assert b"<html" not in browser.get(f"/vms/{vm.pk}/snapshots/tree").content
+    assert b"take-memory" in browser.get(f"/vms/{vm.pk}/snapshots/take").content
+    assert browser.get(f"/vms/{vm.pk}/snapshots/secrets").status_code == 404
+    VM.objects.filter(pk=vm.pk).update(gone_at=timezone.now())
+    assert b"This guest is gone." in browser.get(f"/vms/{vm.pk}/snapshots/tree").content
+    assert browser.get(f"/vms/{vm.pk}/snapshots").status_code == 302
+
+
+def test_snapshots_when_a_viewer_looks_then_nothing_can_be_done_and_it_says_why(viewer, client_for):
+    vm = VMFactory(snapshots_read_at=timezone.now())
+    Snapshot.objects.create(vm=vm, name="s")
+    page = client_for(viewer).get(f"/vms/{vm.pk}/snapshots").content.decode()
+    buttons = re.findall(r"<button[^>]*data-snapshot-(?:take|revert|delete)\b[^>]*>", page)
+    assert len(buttons) == 3
+    assert all('aria-disabled="true"' in button for button in buttons)

@@ -386,7 +386,6 @@ def test_deleting_asks_for_force_and_keeps_the_definition(
 ) -> None:
     vm = place.guest("web", state=GuestState.RUNNING)
     assert api.delete(f"/vms/{vm.pk}").json()["code"] == "wrong_state"
-    assert api.delete(f"/vms/{vm.pk}?storage=delete").json()["code"] == "unsupported"
     answer = api.delete(f"/vms/{vm.pk}?force=true&bin=false", Prefer="wait=20")
     assert (answer.status_code, answer.json()["state"]) == (200, "succeeded")
     assert "<domain" in answer.json()["result"]["definition"]

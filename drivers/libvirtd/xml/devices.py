@@ -21,6 +21,7 @@ class Disk(Element):
     driver_name = Attr("driver@name", str)
     format = Attr("driver@type", str)
     cache = Attr("driver@cache", str)
+    discard = Attr("driver@discard", str)
     target = Attr("target@dev", str)
     bus = Attr("target@bus", str)
     boot_order = Attr("boot@order", int)
@@ -50,6 +51,7 @@ class Interface(Element):
     model = Attr("model@type", str)
     target = Attr("target@dev", str)
     link = Attr("link@state", str)
+    boot_order = Attr("boot@order", int)
 
 
 class Graphics(Element):
@@ -85,6 +87,52 @@ class Channel(Element):
     type = Attr("@type", str)
     target_type = Attr("target@type", str)
     target_name = Attr("target@name", str)
+    target_state = Attr("target@state", str)
+
+
+class Controller(Element):
+    tag = "controller"
+    type = Attr("@type", str)
+    model = Attr("@model", str)
+    index = Attr("@index", int)
+
+
+class Input(Element):
+    tag = "input"
+    type = Attr("@type", str)
+    bus = Attr("@bus", str)
+
+
+class Video(Element):
+    tag = "video"
+    model = Attr("model@type", str)
+
+
+class Rng(Element):
+    tag = "rng"
+    model = Attr("@model", str)
+    backend_model = Attr("backend@model", str)
+    backend = Text("backend", str)
+
+
+class Tpm(Element):
+    tag = "tpm"
+    model = Attr("@model", str)
+    backend_type = Attr("backend@type", str)
+    backend_version = Attr("backend@version", str)
+
+
+class MemoryBalloon(Element):
+    tag = "memballoon"
+    model = Attr("@model", str)
+    stats_period_seconds = Attr("stats@period", int)
+
+
+class Timer(Element):
+    tag = "timer"
+    name = Attr("@name", str)
+    present = Attr("@present", str)
+    tickpolicy = Attr("@tickpolicy", str)
 
 
 class Boot(Element):

@@ -4,15 +4,47 @@
 
 from __future__ import annotations
 
-from drivers.libvirtd.xml.devices import Boot, Channel, CharDevice, Disk, Filesystem, Graphics, Interface, Serial
-from drivers.libvirtd.xml.element import Attr, Child, Children, Element, Size, Text
+from lxml import etree
 
-OSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}"
+from drivers.libvirtd.xml.capabilities import CpuFeature
+from drivers.libvirtd.xml.devices import (
+    Boot,
+    Channel,
+    CharDevice,
+    Controller,
+    Disk,
+    Filesystem,
+    Graphics,
+    Input,
+    Interface,
+    MemoryBalloon,
+    Rng,
+    Serial,
+    Timer,
+    Tpm,
+    Video,
+)
+from drivers.libvirtd.xml.element import Attr, Child, Children, Element, Flag, Size, Text
+
+_OSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
+OSINFO = f"{{{_OSINFO}}}"
+etree.register_namespace("libosinfo", _OSINFO)  # the prefix that everybody writes
 
 
 class Metadata(Element):
     tag = "metadata"
     os_id = Attr(f"{OSINFO}libosinfo/{OSINFO}os@id", str)
+
+
+class FirmwareFeature(Element):
+    tag = "feature"
+    name = Attr("@name", str)
+    enabled = Attr("@enabled", str)
+
+
+class InitArgument(Element):
+    tag = "initarg"
+    text = Text("", str)
 
 
 class Os(Element):
@@ -23,18 +55,46 @@ class Os(Element):
     firmware = Attr("@firmware", str)
     loader = Text("loader", str)
     loader_type = Attr("loader@type", str)
+    loader_readonly = Attr("loader@readonly", str)
+    loader_secure = Attr("loader@secure", str)
+    firmware_features = Children("firmware/feature", FirmwareFeature)
     nvram = Text("nvram", str)
     kernel = Text("kernel", str)
     initrd = Text("initrd", str)
     cmdline = Text("cmdline", str)
     init = Text("init", str)
+    init_arguments = Children("initarg", InitArgument)
     boots = Children("boot", Boot)
+
+
+class Features(Element):
+    tag = "features"
+    acpi = Flag("acpi")
+    apic = Flag("apic")
+    pae = Flag("pae")
+    privnet = Flag("privnet")
+    smm = Attr("smm@state", str)
+    vmport = Attr("vmport@state", str)
+    hyperv_relaxed = Attr("hyperv/relaxed@state", str)
+    hyperv_vapic = Attr("hyperv/vapic@state", str)
+    hyperv_spinlocks = Attr("hyperv/spinlocks@state", str)
+    hyperv_spinlock_retries = Attr("hyperv/spinlocks@retries", int)
 
 
 class Cpu(Element):
     tag = "cpu"
     mode = Attr("@mode", str)
+    match = Attr("@match", str)
+    check = Attr("@check", str)
     model = Text("model", str)
+    fallback = Attr("model@fallback", str)
+    features = Children("feature", CpuFeature)
+
+
+class Clock(Element):
+    tag = "clock"
+    offset = Attr("@offset", str)
+    timers = Children("timer", Timer)
 
 
 class Domain(Element):
@@ -55,7 +115,11 @@ class Domain(Element):
     on_crash = Text("on_crash", str)
     metadata = Child("metadata", Metadata)
     os = Child("os", Os)
+    features = Child("features", Features)
     cpu = Child("cpu", Cpu)
+    clock = Child("clock", Clock)
+    suspend_to_memory = Attr("pm/suspend-to-mem@enabled", str)
+    suspend_to_disk = Attr("pm/suspend-to-disk@enabled", str)
     disks = Children("devices/disk", Disk)
     filesystems = Children("devices/filesystem", Filesystem)
     interfaces = Children("devices/interface", Interface)
@@ -63,3 +127,9 @@ class Domain(Element):
     serials = Children("devices/serial", Serial)
     consoles = Children("devices/console", CharDevice)
     channels = Children("devices/channel", Channel)
+    controllers = Children("devices/controller", Controller)
+    inputs = Children("devices/input", Input)
+    videos = Children("devices/video", Video)
+    tpms = Children("devices/tpm", Tpm)
+    rngs = Children("devices/rng", Rng)
+    balloon = Child("devices/memballoon", MemoryBalloon)

@@ -28,7 +28,8 @@ _CONDITION = re.compile(r"\[@([\w:.-]+)='([^']*)'\]")
 _SEPARATOR = re.compile(r"/(?![^{]*\})")
 
 
-def _parser() -> etree.XMLParser:
+def parser() -> etree.XMLParser:
+    """A parser that trusts nobody."""
     # No entities, no network, no DTD, no huge trees: a definition comes from people and from hosts, and neither is trusted.
     return etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, huge_tree=False, remove_pis=False
@@ -45,7 +46,7 @@ def parse(text: str) -> etree._Element:
         message = "A definition may not have a document type or entities."
         raise InvalidDefinition(message)
     try:
-        return etree.fromstring(data, _parser())
+        return etree.fromstring(data, parser())
     except etree.XMLSyntaxError as error:
         message = f"This is not well-formed XML: {error.msg}"
         raise InvalidDefinition(message) from error
@@ -54,6 +55,12 @@ def parse(text: str) -> etree._Element:
 def to_str(root: etree._Element) -> str:
     """The document as text."""
     return etree.tostring(root, encoding="unicode")
+
+
+def laid_out(root: etree._Element) -> str:
+    """The document as text with a line for each element, for people. Only for one that has no white space of its own."""
+    etree.indent(root)
+    return to_str(root)
 
 
 class Path:
@@ -244,11 +251,13 @@ _UNITS = {
 
 def size_of(node: etree._Element | None) -> int | None:
     """The bytes that a node with a unit says; None where it says nothing that can be read."""
-    text = None if node is None else node.text
-    if node is None or text is None:
+    if node is None or node.text is None:
         return None
     factor = _UNITS.get(node.get("unit", "KiB"))
-    return int(text) * factor if factor is not None and text.strip().isdigit() else None
+    amount = node.text.strip()
+    if factor is None or not amount.isascii() or not amount.isdigit() or len(amount) > 20:
+        return None
+    return int(amount) * factor
 
 
 class Size(Text[int]):

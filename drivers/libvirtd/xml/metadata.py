@@ -51,8 +51,11 @@ def write(domain: Domain, own: Mapping[str, str]) -> None:
 
 
 def document(facts: Mapping[str, str]) -> str:
-    """The element alone, as `virDomainSetMetadata` takes it."""
-    return to_str(_element(facts))
+    """The element alone, as `virDomainSetMetadata` takes it: libvirt puts the namespace in, and refuses one that is there."""
+    node = etree.Element("guest")
+    for child in _element(facts):
+        etree.SubElement(node, str(child.tag).rpartition("}")[2]).text = child.text
+    return to_str(node)
 
 
 def parse_document(text: str) -> dict[str, str]:

@@ -133,6 +133,30 @@ func (vm *VirtualMachine) RebootGuest(ctx *Context, req *types.RebootGuest) soap
 	return &methods.RebootGuestBody{Res: new(types.RebootGuestResponse)}
 }
 
+// -- snapshots -----------------------------------------------------------------------------------------------------------
+
+// labKept is the power state that a snapshot comes back with: off without memory, whatever the machine did.
+func (vm *VirtualMachine) labKept(memory bool) types.VirtualMachinePowerState {
+	if vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn && !memory {
+		return types.VirtualMachinePowerStatePoweredOff
+	}
+	return vm.Runtime.PowerState
+}
+
+// labWas is the power state that a snapshot was kept with.
+func (vm *VirtualMachine) labWas(ref types.ManagedObjectReference) types.VirtualMachinePowerState {
+	return findSnapshotInTree(vm.Snapshot.RootSnapshotList, ref).State
+}
+
+// labCurrent mends where a machine stands after its present snapshot went with its parent: at what was above that.
+func (vm *VirtualMachine) labCurrent(above *types.ManagedObjectReference) {
+	if vm.Snapshot == nil || vm.Snapshot.CurrentSnapshot == nil ||
+		findSnapshotInTree(vm.Snapshot.RootSnapshotList, *vm.Snapshot.CurrentSnapshot) != nil {
+		return
+	}
+	Map.Update(vm, []types.PropertyChange{{Name: "snapshot.currentSnapshot", Val: above}})
+}
+
 // -- consoles and screens ---------------------------------------------------------------------------------------------------
 
 // AcquireTicket hands out a ticket that is good for one WebSocket.

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('vms', '0002_vm_fleet'),
+        ('vms', '0005_snapshot'),
     ]
 
     operations = [

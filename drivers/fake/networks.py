@@ -1,0 +1,156 @@
+"""Virtual networks of an in-memory world, and the addresses that they have given out. Guarded by the world's lock."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from drivers.errors import AlreadyExists, NotFound
+from drivers.findings import refusing
+from drivers.networks import check_network, overlapping
+from drivers.types import LeaseInfo, NetworkInfo
+
+if TYPE_CHECKING:
+    import threading
+    import uuid as uuids
+    from collections.abc import Callable
+
+    from drivers.types import NetworkSpec
+
+
+class FakeNetworks:
+    """A world's networks.
+
+    Args:
+        lock: The world's.
+        uuid_of: Name → the uuid that a network of this name has.
+    """
+
+    def __init__(self, lock: threading.Condition, uuid_of: Callable[[str], uuids.UUID]) -> None:
+        self._lock = lock
+        self._uuid_of = uuid_of
+        self._networks: dict[str, NetworkInfo] = {}
+        self._leases: dict[str, list[LeaseInfo]] = {}
+
+    # -- the scene -----------------------------------------------------------------------------------------------------
+    def add(
+        self,
+        name: str = "default",
+        *,
+        mode: str = "nat",
+        bridge: str = "virbr0",
+        addresses: tuple[str, ...] = ("192.168.122.1/24",),
+        dhcp: bool = True,
+        active: bool = True,
+        persistent: bool = True,
+    ) -> NetworkInfo:
+        """A network that somebody made on the host."""
+        info = NetworkInfo(
+            uuid=str(self._uuid_of(name)),
+            name=name,
+            active=active,
+            mode=mode,
+            bridge=bridge,
+            addresses=addresses,
+            dhcp=dhcp,
+            autostart=persistent,
+            persistent=persistent,
+        )
+        with self._lock:
+            self._networks[name] = info
+        return info
+
+    def set_active(self, name: str, *, active: bool) -> None:
+        """Somebody starts or stops it; a stopped one forgets its leases."""
+        with self._lock:
+            self._networks[name] = dataclasses.replace(self._find(name), active=active)
+            if not active:
+                self._leases.pop(name, None)
+
+    def remove(self, name: str) -> None:
+        """Somebody removes it."""
+        with self._lock:
+            del self._networks[self._find(name).name]
+            self._leases.pop(name, None)
+
+    def lease(self, name: str, *, mac: str, address: str, hostname: str = "", expires_at: int = 0) -> LeaseInfo:
+        """Its DHCP server gives an address out."""
+        info = LeaseInfo(mac=mac, address=address, prefix=24, hostname=hostname, expires_at=expires_at)
+        with self._lock:
+            self._leases.setdefault(self._find(name).name, []).append(info)
+        return info
+
+    # -- verbs ---------------------------------------------------------------------------------------------------------
+    def networks(self) -> list[NetworkInfo]:
+        """All of them."""
+        with self._lock:
+            return list(self._networks.values())
+
+    def leases(self, network: str) -> list[LeaseInfo]:
+        """What one has given out."""
+        with self._lock:
+            return list(self._leases.get(self._find(network).name, ()))
+
+    def network_create(self, spec: NetworkSpec) -> NetworkInfo:
+        """Made and active; what another active one has is taken."""
+        with refusing():
+            spec = check_network(spec)
+        with self._lock:
+            if spec.name in self._networks:
+                raise AlreadyExists(f"There is a network called {spec.name} already.")
+            self._refuse_taken(spec.name, spec.address)
+            bridge = spec.bridge or f"virbr{len(self._networks)}"
+            info = NetworkInfo(
+                uuid=str(self._uuid_of(spec.name)),
+                name=spec.name,
+                active=True,
+                mode=spec.mode,
+                bridge=bridge,
+                domain=spec.domain,
+                addresses=(spec.address,) if spec.address else (),
+                dhcp=bool(spec.dhcp_start),
+                autostart=spec.autostart,
+            )
+            self._networks[spec.name] = info
+            return info
+
+    def network_start(self, name: str) -> None:
+        """Active afterwards."""
+        with self._lock:
+            for address in self._find(name).addresses:
+                self._refuse_taken(name, address)
+            self.set_active(name, active=True)
+
+    def network_stop(self, name: str) -> None:
+        """A transient one is gone then."""
+        with self._lock:
+            if self._find(name).persistent:
+                self.set_active(name, active=False)
+            else:
+                self.remove(name)
+
+    def network_set_autostart(self, name: str, *, enabled: bool) -> None:
+        """With the host, or not."""
+        with self._lock:
+            self._networks[name] = dataclasses.replace(self._find(name), autostart=enabled)
+
+    def network_delete(self, name: str) -> None:
+        """With what it has given out."""
+        self.remove(name)
+
+    def _refuse_taken(self, name: str, address: str) -> None:
+        others = {
+            theirs: one.name
+            for one in self._networks.values()
+            if one.active and one.name != name
+            for theirs in one.addresses
+        }
+        whose = overlapping(address, others)
+        if whose:
+            raise AlreadyExists(f"The network {whose} is in the subnet of {address} already.")
+
+    def _find(self, name: str) -> NetworkInfo:
+        network = self._networks.get(name)
+        if network is None:
+            raise NotFound(f"There is no network {name}.", network=name)
+        return network

@@ -1,0 +1,274 @@
+"""REST: virtual networks. Thin: parse, ask, make JSON. Runs in a request thread and never touches a hypervisor."""
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Query, Router
+from pydantic import Field, StringConstraints
+
+from accounts.access import access
+from accounts.actor import Actor, actor_of
+from core.rest import AllowedNow, Input, Listing, Output, if_match, moment, page_answer, problems, single
+from drivers.networks import MODES
+from drivers.types import NetworkSpec
+from hosts.services import host_find
+from networks import services
+from networks.models import Network
+from networks.selectors import FILTERS, ORDERINGS, STATES, network_get, network_page
+from operations.answers import Started, changed
+from operations.api import OperationOut
+
+router = Router(tags=["networks"])
+
+Several = Annotated[str, Field(max_length=8000)]
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=300)]
+Word = Annotated[str, StringConstraints(max_length=300)]
+OnConflict = Annotated[
+    Literal["wait", "fail"], Query("wait", description="`fail`: 409 when anything is queued or running on it.")
+]
+_DONE = {202: OperationOut, 200: OperationOut}
+_LATEST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC).timestamp()
+
+
+class NetworkOut(Output):
+    """A virtual network of a host, once, whatever drivers of one libvirtd list it."""
+
+    id: UUID
+    uuid: str = Field(description="The hypervisor's own identifier.")
+    name: str
+    host: UUID
+    host_name: str
+    hypervisor: UUID = Field(description="That calls go through.")
+    state: Literal["active", "inactive"]
+    stale: bool = Field(description="Its hypervisor is out of reach: the last known state stands.")
+    mode: str = Field(examples=["nat"])
+    bridge: str | None
+    domain: str | None
+    addresses: list[str] = Field(description="The host's own in it.", examples=[["192.168.122.1/24"]])
+    dhcp: bool
+    autostart: bool
+    persistent: bool
+    guest_count: int
+    actions: dict[str, AllowedNow] = Field(description="For this caller, now.")
+    created_at: dt.datetime
+    updated_at: dt.datetime
+    version: int
+
+
+class GuestRefOut(Output):
+    """A guest."""
+
+    id: UUID
+    name: str
+
+
+class LeaseOut(Output):
+    """An address that its DHCP server has given out."""
+
+    mac: str
+    address: str
+    prefix: int
+    hostname: str | None
+    expires_at: dt.datetime | None = Field(description="null: never.")
+    vm: GuestRefOut | None = Field(description="Whose it is, where a guest has this MAC.")
+
+
+class PlugOut(Output):
+    """An interface of a guest on it."""
+
+    vm: GuestRefOut
+    state: str
+    mac: str
+    target: str | None = Field(description="The device on the host while the guest runs.")
+
+
+class NetworkWhole(NetworkOut):
+    """With what it has given out, and who is on it."""
+
+    leases: list[LeaseOut]
+    guests: list[PlugOut]
+
+
+class NetworkPage(Output):
+    """A page of networks."""
+
+    items: list[NetworkOut]
+    total: int
+    next: str | None
+
+
+class NetworkIn(Input):
+    """A network to be made. All but `bridge` take an address; what gives addresses out has a first and a last one."""
+
+    host: Reference = Field(description="Id or name.")
+    name: Word = Field(examples=["lab"])
+    mode: Annotated[str, StringConstraints(max_length=30)] = Field("nat", description=", ".join(MODES))
+    bridge: Word = Field("", description="Mode `bridge`: one that the host has; else the name of the one that is made.")
+    domain: Word = Field("", examples=["lab.example.org"])
+    address: Word = Field("", description="The host's own IPv4 address in it.", examples=["192.168.100.1/24"])
+    dhcp_start: Word = Field("", description="Left out: it gives no addresses out.", examples=["192.168.100.10"])
+    dhcp_end: Word = Field("", examples=["192.168.100.254"])
+    autostart: bool = True
+
+    def spec(self) -> NetworkSpec:
+        """As drivers take it."""
+        return NetworkSpec(**self.model_dump(exclude={"host"}))
+
+
+class NetworkChange(Input):
+    """What of a network can be changed."""
+
+    autostart: bool
+
+
+class NetworkListing(Listing):
+    """The query of the list. Filters take several values by commas."""
+
+    host: Several = Field("", description="Ids or names.")
+    mode: Several = Field("", description="nat, route, open, isolated, bridge, …")
+    state: Several = Field("", description=", ".join(STATES))
+    ordering: Annotated[str, Field(max_length=50, description=", ".join(ORDERINGS))] = "name"
+
+
+def network_json(network: Network, *, by: Actor) -> dict[str, Any]:
+    """The contract's network. No query where what `networks.selectors` puts on is there."""
+    return {
+        "id": str(network.pk),
+        "uuid": network.uuid,
+        "name": network.name,
+        "host": str(network.host_id),
+        "host_name": network.hypervisor.host.name,
+        "hypervisor": str(network.hypervisor_id),
+        "state": "active" if network.active else "inactive",
+        "stale": network.stale,
+        "mode": network.mode,
+        "bridge": network.bridge or None,
+        "domain": network.domain or None,
+        "addresses": network.addresses,
+        "dhcp": network.dhcp,
+        "autostart": network.autostart,
+        "persistent": network.persistent,
+        "guest_count": len({plug.vm for plug in network.plugs}),
+        "actions": services.network_actions(network, by=by),
+        "created_at": moment(network.created_at),
+        "updated_at": moment(network.updated_at),
+        "version": network.version,
+    }
+
+
+def whole_json(network: Network, *, by: Actor) -> dict[str, Any]:
+    """With leases and guests. No query."""
+    by_mac = {plug.mac: {"id": str(plug.vm), "name": plug.name} for plug in network.plugs}
+    return network_json(network, by=by) | {
+        "leases": [
+            {
+                "mac": lease["mac"],
+                "address": lease["address"],
+                "prefix": lease["prefix"],
+                "hostname": lease["hostname"] or None,
+                "expires_at": moment(expiry(lease["expires_at"])),
+                "vm": by_mac.get(lease["mac"]),
+            }
+            for lease in network.leases
+        ],
+        "guests": [
+            {
+                "vm": {"id": str(plug.vm), "name": plug.name},
+                "state": plug.state,
+                "mac": plug.mac,
+                "target": plug.target or None,
+            }
+            for plug in network.plugs
+        ],
+    }
+
+
+def expiry(seconds: int) -> dt.datetime | None:
+    """When a lease ends; None for never, and for what no calendar knows."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC) if 0 < seconds < _LATEST else None
+
+
+@router.get("/networks", response=NetworkPage, operation_id="list_networks", summary="List networks")
+@access("view")
+def network_list(request: HttpRequest, listing: Query[NetworkListing]) -> HttpResponse:
+    """By name unless told."""
+    by = actor_of(request)
+    page = network_page(
+        by,
+        q=listing.q,
+        filters={name: getattr(listing, name) for name in FILTERS},
+        ordering=listing.ordering or "name",
+        cursor=listing.cursor,
+        limit=listing.limit,
+    )
+    return page_answer(page, lambda network: network_json(network, by=by))
+
+
+@router.post("/networks", response=_DONE, operation_id="create_network", summary="Make a network")
+@access("network.manage")
+@problems(404)
+def network_create(request: HttpRequest, payload: NetworkIn) -> HttpResponse:
+    """An operation: defined and started. Its `target` is the network's id, `result.network` says it again."""
+    by = actor_of(request)
+    host = host_find(payload.host, by=by)
+    return Started(request, services.network_create(host=host, spec=payload.spec(), by=by), by)
+
+
+@router.get("/networks/{network_id}", response=NetworkWhole, operation_id="get_network", summary="One network")
+@access("view")
+def network_one(request: HttpRequest, network_id: UUID) -> HttpResponse:
+    """With the addresses that it has given out, as they were last read (each half minute), and the guests on it."""
+    return _shown(request, network_id, actor_of(request))
+
+
+@router.patch(
+    "/networks/{network_id}",
+    response={200: NetworkWhole, 202: OperationOut},
+    operation_id="change_network",
+    summary="Change a network",
+)
+@access("network.manage")
+@problems(409, 503, 504)
+def network_change(request: HttpRequest, network_id: UUID, payload: NetworkChange) -> HttpResponse:
+    """Set by an operation, which this call waits for (5 s, or `Prefer: wait=N`): 200 the network as it is then; 202 the operation."""
+    by = actor_of(request)
+    network = network_get(network_id, by=by)
+    if_match(request, network.version)
+    operation = None
+    if payload.autostart != network.autostart:
+        operation = services.network_autostart(network=network, enabled=payload.autostart, by=by)
+    return changed(request, operation, by, lambda: _shown(request, network_id, by))
+
+
+def _shown(request: HttpRequest, network_id: UUID, by: Actor) -> HttpResponse:
+    network = network_get(network_id, by=by)
+    return single(request, whole_json(network, by=by), version=network.version)
+
+
+@router.delete("/networks/{network_id}", response=_DONE, operation_id="delete_network", summary="Remove a network")
+@access("network.manage")
+@problems(409, 503)
+def network_delete(request: HttpRequest, network_id: UUID, on_conflict: OnConflict) -> HttpResponse:
+    """An operation: it is stopped, and its definition goes. 409 `in_use` while guests run on it."""
+    by = actor_of(request)
+    network = network_get(network_id, by=by)
+    if_match(request, network.version)
+    return Started(request, services.network_delete(network=network, by=by, on_conflict=on_conflict), by)
+
+
+@router.post(
+    "/networks/{network_id}/actions/{action}", response=_DONE, operation_id="act_on_network", summary="Start, stop"
+)
+@access("network.manage")
+def network_act(
+    request: HttpRequest,
+    network_id: UUID,
+    action: Annotated[str, Field(max_length=50, json_schema_extra={"enum": list(services.NETWORK_ACTIONS)})],
+    on_conflict: OnConflict,
+) -> HttpResponse:
+    """An operation. An equal one that is already queued or running on the network is answered instead of a second."""
+    by = actor_of(request)
+    network = network_get(network_id, by=by)
+    return Started(request, services.network_action(network=network, name=action, by=by, on_conflict=on_conflict), by)

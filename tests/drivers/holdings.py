@@ -1,0 +1,294 @@
+"""What every driver promises of storage and networks: a part of `tests.drivers.conformance`."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import random
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from drivers.errors import AlreadyExists, InvalidDefinition, NotFound, Unsupported, WrongState
+from drivers.types import Feature, NetworkSpec, PoolSpec, StorageState, VolumeSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from drivers.base import Session
+    from drivers.types import NetworkInfo
+    from tests.drivers.conformance import Lab
+
+MIB = 1 << 20
+_POOL, _VOLUME = PoolSpec(name="x", type="dir", target="/srv/x"), VolumeSpec(name="x", capacity_bytes=MIB)
+
+EVERY_VERB: dict[Feature, tuple[Callable[[Session], object], ...]] = {
+    Feature.STORAGE_POOLS: (
+        lambda session: session.pools(),
+        lambda session: session.pool("x"),
+        lambda session: session.pool_create(_POOL),
+        lambda session: session.pool_start("x"),
+        lambda session: session.pool_stop("x"),
+        lambda session: session.pool_refresh("x"),
+        lambda session: session.pool_set_autostart("x", enabled=True),
+        lambda session: session.pool_delete("x"),
+        lambda session: session.volumes("x"),
+        lambda session: session.volume("x", "x"),
+        lambda session: session.volume_create("x", _VOLUME),
+        lambda session: session.volume_clone("x", _VOLUME, source="y"),
+        lambda session: session.volume_resize("x", "x", capacity_bytes=1),
+        lambda session: session.volume_wipe("x", "x"),
+        lambda session: session.volume_delete("x", "x"),
+        lambda session: session.volume_upload("x", "x", bytes, length=1),
+        lambda session: session.volume_download("x", "x", lambda piece: None),
+    ),
+    Feature.NETWORKS: (
+        lambda session: session.networks(),
+        lambda session: session.leases("x"),
+        lambda session: session.network_create(NetworkSpec(name="x", mode="isolated")),
+        lambda session: session.network_start("x"),
+        lambda session: session.network_stop("x"),
+        lambda session: session.network_set_autostart("x", enabled=True),
+        lambda session: session.network_delete("x"),
+    ),
+}
+
+
+def volume(name: str = "web.raw", **values: object) -> VolumeSpec:
+    return VolumeSpec(**{"name": name, "capacity_bytes": 8 * MIB, **values})  # type: ignore[arg-type]
+
+
+class HoldingsConformance:
+    """A mixin: `Conformance` is one."""
+
+    @pytest.fixture
+    def pool(self, lab: Lab) -> Iterator[str]:
+        """A pool of the test's own, running and empty; gone afterwards, with what is in it."""
+        name = f"vmmtest-{uuid.uuid4().hex[:8]}"
+        if not lab.has(Feature.STORAGE_POOLS):
+            yield ""
+            return
+        made = lab.session.pool_create(PoolSpec(name=name, type="dir", target=lab.pool_target(name), autostart=False))
+        assert (made.name, made.state, made.autostart) == (name, StorageState.RUNNING, False)
+        yield name
+        if name in {one.name for one in lab.session.pools()}:
+            lab.session.pool_start(name)
+            for one in lab.session.volumes(name):
+                lab.session.volume_delete(name, one.name)
+            lab.session.pool_delete(name)
+
+    def test_undeclared_holdings_are_refused_verb_by_verb(self, lab: Lab) -> None:
+        for feature, verbs in EVERY_VERB.items():
+            if not lab.has(feature):
+                for verb in verbs:
+                    with pytest.raises(Unsupported) as refusal:
+                        verb(lab.session)
+                    assert refusal.value.detail == lab.driver.reasons[feature]
+
+    def test_a_pool_is_listed_stopped_started_and_deleted(self, lab: Lab, pool: str) -> None:
+        if not pool:
+            return
+        session = lab.session
+        _what_cannot_be_a_pool(lab, pool)
+        listed = next(one for one in session.pools() if one.name == pool)
+        assert listed == session.pool(pool)
+        assert listed.uuid
+        assert listed.persistent
+        assert (listed.type, listed.target, listed.formats[0]) == ("dir", lab.pool_target(pool), "qcow2")
+        assert 0 <= listed.available_bytes <= listed.capacity_bytes
+        session.pool_set_autostart(pool, enabled=True)
+        assert session.pool(pool).autostart
+        session.pool_refresh(pool)
+        for _ in range(2):
+            session.pool_stop(pool)
+        stopped = next(one for one in session.pools() if one.name == pool)
+        assert (stopped.state, stopped.capacity_bytes, stopped.uuid) == (StorageState.INACTIVE, None, listed.uuid)
+        for verb in (session.volumes, session.pool_refresh):
+            with pytest.raises(WrongState):
+                verb(pool)
+        for _ in range(2):
+            session.pool_start(pool)
+        assert session.pool(pool).state is StorageState.RUNNING
+        session.pool_delete(pool)
+        with pytest.raises(NotFound):
+            session.pool(pool)
+
+    def test_volumes_are_made_listed_and_deleted(self, lab: Lab, pool: str) -> None:
+        if not pool:
+            return
+        session = lab.session
+        assert list(session.volumes(pool)) == []
+        made = session.volume_create(pool, volume())
+        assert (made.name, made.pool, made.format, made.kind) == ("web.raw", pool, "raw", "file")
+        assert made.capacity_bytes == 8 * MIB
+        assert made.path == f"{lab.pool_target(pool)}/web.raw"
+        assert session.volume(pool, "web.raw") == made
+        assert list(session.volumes(pool)) == [made]
+        for wrong, error in (
+            (volume(), AlreadyExists),
+            (volume("a/b"), InvalidDefinition),
+            (volume("small", capacity_bytes=0), InvalidDefinition),
+            (volume("large", capacity_bytes=1 << 62), InvalidDefinition),
+            (volume("odd", format="vmdk"), InvalidDefinition),
+        ):
+            with pytest.raises(error):
+                session.volume_create(pool, wrong)
+        copy = session.volume_clone(pool, volume("copy.raw", capacity_bytes=16 * MIB), source="web.raw")
+        assert (copy.name, copy.capacity_bytes) == ("copy.raw", 16 * MIB)
+        with pytest.raises(InvalidDefinition):
+            session.volume_clone(pool, volume("less.raw", capacity_bytes=MIB), source="web.raw")
+        session.volume_delete(pool, "web.raw")
+        for verb in (session.volume, session.volume_delete):
+            with pytest.raises(NotFound):
+                verb(pool, "web.raw")
+        assert [one.name for one in session.volumes(pool)] == ["copy.raw"]
+        if lab.makes_qcow2:
+            _overlays(lab, pool)
+        lab.works(Feature.STORAGE_POOLS)
+
+    def test_bytes_go_up_and_come_down(self, lab: Lab, pool: str) -> None:
+        if not pool:
+            return
+        session = lab.session
+        session.volume_create(pool, volume())
+        data = random.Random(7).randbytes(3 * MIB + 77)
+        if not lab.has_bytes:
+            for verb in EVERY_VERB[Feature.STORAGE_POOLS][12:14] + EVERY_VERB[Feature.STORAGE_POOLS][15:]:
+                with pytest.raises(Unsupported, match="simulated"):
+                    verb(session)
+            return
+        session.volume_upload(pool, "web.raw", io.BytesIO(data).read, length=len(data), offset=513)
+        got = io.BytesIO()
+        session.volume_download(pool, "web.raw", got.write, offset=513, length=len(data))
+        assert got.getvalue() == data
+        session.volume_resize(pool, "web.raw", capacity_bytes=9 * MIB)
+        whole = io.BytesIO()
+        session.volume_download(pool, "web.raw", whole.write)
+        assert whole.getvalue() == bytes(513) + data + bytes(9 * MIB - 513 - len(data))
+        with pytest.raises(InvalidDefinition):
+            session.volume_resize(pool, "web.raw", capacity_bytes=8 * MIB)
+        with pytest.raises(InvalidDefinition):
+            session.volume_upload(pool, "web.raw", io.BytesIO(data).read, length=len(data), offset=7 * MIB)
+        session.volume_wipe(pool, "web.raw")
+        wiped = io.BytesIO()
+        session.volume_download(pool, "web.raw", wiped.write)
+        assert not any(wiped.getvalue())
+        _broken_off(session, pool)
+
+    def test_networks_are_listed(self, lab: Lab) -> None:
+        if not lab.has(Feature.NETWORKS):
+            return
+        found = {one.name: one for one in lab.session.networks()}
+        network = found[lab.network]
+        assert network.uuid
+        assert network.mode
+        assert isinstance(network.active, bool)
+        assert all("/" in address for address in network.addresses)
+        if lab.has_leases:
+            assert list(lab.session.leases(lab.network)) == []
+            with pytest.raises(NotFound):
+                lab.session.leases("vmmtest-nothing")
+        else:
+            with pytest.raises(Unsupported, match="simulated"):
+                lab.session.leases(lab.network)
+        lab.works(Feature.NETWORKS)
+
+    def test_a_network_is_made_stopped_started_and_deleted(self, lab: Lab) -> None:
+        if not lab.has(Feature.NETWORKS):
+            return
+        session = lab.session
+        name = f"vmmtest-{uuid.uuid4().hex[:8]}"
+        spec = NetworkSpec(
+            name=name, mode="isolated", domain="lab.test", address="198.18.77.1/28", dhcp_start="198.18.77.3",
+            dhcp_end="198.18.77.9", autostart=False,
+        )  # fmt: skip
+        made = session.network_create(spec)
+        try:
+            assert (made.name, made.active, made.mode, made.domain) == (name, True, "isolated", "lab.test")
+            assert (made.addresses, made.dhcp, made.autostart) == (("198.18.77.1/28",), True, False)
+            assert _listed(session, name) == made
+            _what_cannot_be_a_network(lab, spec)
+            session.network_set_autostart(name, enabled=True)
+            assert _listed(session, name).autostart
+            for _ in range(2):
+                session.network_stop(name)
+            assert not _listed(session, name).active
+            for _ in range(2):
+                session.network_start(name)
+            assert _listed(session, name).active
+        finally:
+            session.network_delete(name)
+        assert name not in {one.name for one in session.networks()}
+        for verb in (session.network_start, session.network_stop, session.network_delete):
+            with pytest.raises(NotFound):
+                verb(name)
+
+
+def _listed(session: Session, name: str) -> NetworkInfo:
+    return next(one for one in session.networks() if one.name == name)
+
+
+def _what_cannot_be_a_network(lab: Lab, spec: NetworkSpec) -> None:
+    """It is refused, and leaves nothing."""
+    before = {one.name for one in lab.session.networks()}
+    for values, error in (
+        ({}, AlreadyExists),
+        ({"name": "vmmtest-<other>"}, InvalidDefinition),
+        ({"name": "vmmtest-other", "address": "198.18.77.300/28"}, InvalidDefinition),
+        ({"name": "vmmtest-other", "dhcp_end": "198.18.78.9"}, InvalidDefinition),
+    ):
+        with pytest.raises(error):
+            lab.session.network_create(dataclasses.replace(spec, **values))  # type: ignore[arg-type]
+    assert {one.name for one in lab.session.networks()} == before
+
+
+def _what_cannot_be_a_pool(lab: Lab, pool: str) -> None:
+    """It is refused, and leaves nothing."""
+    before = {one.name for one in lab.session.pools()}
+    for name, target, error in (
+        (pool, lab.pool_target("other"), AlreadyExists),
+        ("vmmtest-other", lab.pool_target(pool), AlreadyExists),
+        ("vmmtest-<other>", lab.pool_target("other"), InvalidDefinition),
+        ("vmmtest-other", "../etc", InvalidDefinition),
+        ("vmmtest-other", "", InvalidDefinition),
+    ):
+        with pytest.raises(error):
+            lab.session.pool_create(PoolSpec(name=name, type="dir", target=target))
+    assert {one.name for one in lab.session.pools()} == before
+
+
+def _overlays(lab: Lab, pool: str) -> None:
+    """An overlay lies on a volume of its pool."""
+    session = lab.session
+    base = session.volume_create(pool, volume("base.qcow2", format="qcow2"))
+    made = session.volume_create(pool, volume("over.qcow2", format="qcow2", backing="base.qcow2"))
+    assert (made.format, made.backing, made.backing_format) == ("qcow2", base.path, "qcow2")
+    for wrong, error in (
+        (volume("small", format="qcow2", backing="base.qcow2", capacity_bytes=MIB), InvalidDefinition),
+        (volume("raw", backing="base.qcow2"), InvalidDefinition),
+        (volume("lost", format="qcow2", backing="nothing"), NotFound),
+    ):
+        with pytest.raises(error):
+            session.volume_create(pool, wrong)
+    names = {one.name for one in session.volumes(pool)}
+    assert {"base.qcow2", "over.qcow2"} <= names
+    assert names.isdisjoint({"small", "raw", "lost"})
+
+
+def _broken_off(session: Session, pool: str) -> None:
+    """A transfer that fails on this side is broken off, and what failed is raised."""
+    pieces = iter([bytes(MIB), bytes(MIB)])
+
+    def read(_size: int) -> bytes:
+        return next(pieces)[:_size]
+
+    with pytest.raises(StopIteration):
+        session.volume_upload(pool, "web.raw", read, length=8 * MIB)
+
+    def write(_piece: bytes) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        session.volume_download(pool, "web.raw", write)
+    session.volume_delete(pool, "web.raw")

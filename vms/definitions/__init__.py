@@ -1,0 +1,1 @@
+"""The definitions of guests: read, checked, compared, changed, and kept."""

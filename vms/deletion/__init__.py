@@ -1,0 +1,1 @@
+"""Deleting guests: into the bin, back, and for good."""

@@ -1,0 +1,1 @@
+"""Snapshots of guests: what there is, taking them, going back, deleting them."""
