@@ -69,7 +69,7 @@ class SnapshotFacet:
 
     def snapshot_create(self, ref: GuestRef, spec: SnapshotSpec) -> None:
         """Into the disks' own images; a running guest stands still until its memory is written (0.5 s for 128 MiB, measured)."""
-        self._require(Feature.SNAPSHOTS_DISK)
+        self._require(Feature.SNAPSHOTS_MEMORY if spec.memory else Feature.SNAPSHOTS_DISK)
         why = why_no_name(spec.name)
         if why:
             raise InvalidDefinition(why, guest=ref.name or ref.uuid)
