@@ -446,6 +446,10 @@ def test_snapshots_when_there_are_some_then_a_tree_with_where_the_guest_is(brows
     assert "The guest goes on from that moment, with the memory of then: it runs." in text
     assert "The 3 snapshots that were taken after this one stay." in text
     assert len(re.findall(r"<ul\b", text)) == text.count("</ul>")
+    capabilities = text[text.index('href="/capabilities"') :]
+    assert 'class="n"' not in capabilities[: capabilities.index("</a>")], (
+        "what a page counts is none of the navigation's"
+    )
 
 
 def test_snapshots_when_many_then_the_same_queries(browser, django_assert_max_num_queries):
