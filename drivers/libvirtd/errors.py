@@ -158,6 +158,13 @@ TABLE: tuple[Row, ...] = (
     Row(
         libvirt.VIR_ERR_INTERNAL_ERROR,
         errors.Unsupported,
+        "measured: a network is started on a host without iptables",
+        text=("failed to apply firewall rules",),
+        say="The host cannot set the firewall rules that libvirt's networks need: iptables is not installed there, or does not work.",
+    ),
+    Row(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        errors.Unsupported,
         "measured: LVM, iSCSI and NFS pools on a host without lvm2, open-iscsi, nfs-common",
         text=("cannot execute binary", "with status '127'", "unknown filesystem type"),
         say="The host lacks a program or a file system that this type of pool needs (lvm2, open-iscsi, nfs-common …): install it there.",

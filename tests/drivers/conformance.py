@@ -113,6 +113,7 @@ class Lab:
         makes_qcow2: Whether the host can make qcow2 volumes.
         network: Name of a network that is there, and has given no address out.
         has_leases: Whether networks tell what they gave out.
+        runs_networks: Whether the host has what a network needs to be started.
     """
 
     driver: Driver
@@ -136,6 +137,7 @@ class Lab:
     makes_qcow2: bool = True
     network: str = "default"
     has_leases: bool = True
+    runs_networks: bool = True
 
     def has(self, feature: Feature) -> bool:
         return feature in self.driver.features

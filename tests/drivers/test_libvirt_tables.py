@@ -209,6 +209,12 @@ XEN, STORAGE = libvirt.VIR_FROM_LIBXL, libvirt.VIR_FROM_STORAGE
         (
             1,
             0,
+            "internal error: Failed to apply firewall rules /usr/sbin/iptables -w: libvirt:  error : cannot execute binary iptables",
+            errors.Unsupported,
+        ),
+        (
+            1,
+            0,
             "internal error: libvirt:  error : cannot execute binary /sbin/pvs: No such file or directory",
             errors.Unsupported,
         ),

@@ -101,6 +101,7 @@ def xen(xen_host, session, make, spec, network) -> Lab:
         pool_target="/var/lib/libvirt/images/{}".format,
         makes_qcow2=False,  # its dom0 has no qemu-img
         network=network,
+        runs_networks=False,  # nor iptables
     )
 
 
