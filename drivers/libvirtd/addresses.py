@@ -13,13 +13,13 @@ import libvirt
 
 from drivers.errors import DriverError, Unreachable, Unsupported, WrongState
 from drivers.libvirtd.errors import driver_error, translate
+from drivers.libvirtd.facet import Facet
 from drivers.libvirtd.xml.domain import Domain
 from drivers.types import AddressInfo, Feature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from drivers.libvirtd.kinds import LibvirtDriver
     from drivers.types import GuestRef
 
 AGENT_SECONDS: Final = 2
@@ -38,16 +38,8 @@ _UNTOLD: Final = {
 }
 
 
-class AddressFacet:
+class AddressFacet(Facet):
     """`addresses` over the session's connection."""
-
-    _driver: LibvirtDriver
-
-    def _domain(self, ref: GuestRef) -> libvirt.virDomain:
-        raise NotImplementedError
-
-    def _require(self, feature: Feature) -> None:
-        raise NotImplementedError
 
     def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
         """Per source, what it tells. Waits for an agent that hangs, for `AGENT_SECONDS`."""

@@ -10,36 +10,18 @@ from drivers import specs
 from drivers.errors import NotFound, Unsupported
 from drivers.libvirtd.design.common import Host
 from drivers.libvirtd.errors import translate
+from drivers.libvirtd.facet import Facet
 from drivers.libvirtd.xml.capabilities import Capabilities, DomainCapabilities
 from drivers.libvirtd.xml.element import laid_out
 from drivers.types import Feature
 
 if TYPE_CHECKING:
-    from drivers.libvirtd.kinds import LibvirtDriver
     from drivers.libvirtd.xml.domain import Domain
     from drivers.types import GuestInfo, GuestSpec
 
 
-class CreateFacet:
+class CreateFacet(Facet):
     """`design` and `create` over the session's connection."""
-
-    _driver: LibvirtDriver
-
-    @property
-    def _connection(self) -> libvirt.virConnect:
-        raise NotImplementedError
-
-    def _home(self, uuid: str) -> libvirt.virConnect:
-        raise NotImplementedError
-
-    def _read(self, domain: libvirt.virDomain) -> GuestInfo | None:
-        raise NotImplementedError
-
-    def _require(self, feature: Feature) -> None:
-        raise NotImplementedError
-
-    def _nested(self, capabilities: Capabilities) -> bool | None:
-        raise NotImplementedError
 
     def design(self, spec: GuestSpec) -> str:
         """The XML that `create` would define: two to four questions to the host."""

@@ -8,6 +8,7 @@ import libvirt
 
 from drivers.errors import InvalidDefinition, NotFound
 from drivers.libvirtd.errors import translate
+from drivers.libvirtd.facet import Facet
 from drivers.libvirtd.xml import check
 from drivers.libvirtd.xml.domain import Domain
 from drivers.types import Feature, Finding
@@ -15,30 +16,14 @@ from drivers.types import Feature, Finding
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from drivers.libvirtd.kinds import LibvirtDriver
     from drivers.types import GuestInfo, GuestRef
 
 INACTIVE = libvirt.VIR_DOMAIN_XML_INACTIVE
 NAME_MAX = 255
 
 
-class DefinitionFacet:
+class DefinitionFacet(Facet):
     """Definitions over the session's connection."""
-
-    _driver: LibvirtDriver
-
-    @property
-    def _connection(self) -> libvirt.virConnect:
-        raise NotImplementedError
-
-    def _domain(self, ref: GuestRef) -> libvirt.virDomain:
-        raise NotImplementedError
-
-    def _read(self, domain: libvirt.virDomain) -> GuestInfo | None:
-        raise NotImplementedError
-
-    def _require(self, feature: Feature) -> None:
-        raise NotImplementedError
 
     def _home(self, uuid: str) -> libvirt.virConnect:
         """The connection that knows a guest; for hypervisors whose connections do not all know the same."""

@@ -12,6 +12,7 @@ import libvirt
 from drivers.errors import InvalidDefinition, Unsupported
 from drivers.libvirtd import stats
 from drivers.libvirtd.errors import driver_error, is_absent_daemon, translate
+from drivers.libvirtd.facet import Facet
 from drivers.libvirtd.uri import is_local
 from drivers.libvirtd.xml.capabilities import Capabilities, DomainCapabilities, HostCpu, SysInfo
 from drivers.libvirtd.xml.element import to_str
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from drivers.libvirtd.events import EventTap
-    from drivers.libvirtd.kinds import LibvirtDriver
-    from drivers.types import Endpoint
 
 _MIB = 1024 * 1024
 _NESTED = ("vmx", "svm")
@@ -33,17 +32,11 @@ _SMALLER_CPUS = frozenset(
 )
 
 
-class HostFacet:
+class HostFacet(Facet):
     """Host facts and capabilities over the session's connection."""
 
-    endpoint: Endpoint
-    _driver: LibvirtDriver
     _tap: EventTap
     _support: Mapping[Feature, Support] | None
-
-    @property
-    def _connection(self) -> libvirt.virConnect:
-        raise NotImplementedError
 
     def host_info(self) -> HostInfo:
         """The machine and the hypervisor: about ten calls."""

@@ -11,6 +11,7 @@ import libvirt
 from drivers.errors import InvalidDefinition, Unsupported
 from drivers.findings import refusing
 from drivers.libvirtd.errors import gone_is_nothing, translate
+from drivers.libvirtd.facet import Facet
 from drivers.libvirtd.xml.network import Network, NetworkIp
 from drivers.networks import check_network
 from drivers.types import Feature, LeaseInfo, NetworkInfo
@@ -18,23 +19,13 @@ from drivers.types import Feature, LeaseInfo, NetworkInfo
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from drivers.libvirtd.kinds import LibvirtDriver
     from drivers.types import NetworkSpec
 
 _NO_LEASES: Final = "A simulated network gives no addresses out."
 
 
-class NetworkFacet:
+class NetworkFacet(Facet):
     """Virtual networks over the session's connection."""
-
-    _driver: LibvirtDriver
-
-    @property
-    def _connection(self) -> libvirt.virConnect:
-        raise NotImplementedError
-
-    def _require(self, feature: Feature) -> None:
-        raise NotImplementedError
 
     def networks(self) -> Sequence[NetworkInfo]:
         """All networks: four bulk calls, and one a network for its definition."""

@@ -17,6 +17,7 @@ import libvirt
 
 from drivers.errors import InvalidDefinition, Unsupported, WrongState
 from drivers.libvirtd.errors import translate
+from drivers.libvirtd.facet import Facet
 from drivers.libvirtd.xml.domain import Domain
 from drivers.libvirtd.xml.snapshot import DomainSnapshot
 from drivers.snapshots import why_no_name
@@ -25,7 +26,6 @@ from drivers.types import Feature, GuestState, SnapshotInfo
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from drivers.libvirtd.kinds import LibvirtDriver
     from drivers.libvirtd.xml.devices import Disk
     from drivers.types import GuestRef, SnapshotSpec
 
@@ -39,20 +39,8 @@ _NETWORKED = frozenset({"rbd", "sheepdog"})
 """Storage that keeps snapshots itself."""
 
 
-class SnapshotFacet:
+class SnapshotFacet(Facet):
     """Snapshots over the session's connection."""
-
-    _driver: LibvirtDriver
-
-    @property
-    def _connection(self) -> libvirt.virConnect:
-        raise NotImplementedError
-
-    def _domain(self, ref: GuestRef) -> libvirt.virDomain:
-        raise NotImplementedError
-
-    def _require(self, feature: Feature) -> None:
-        raise NotImplementedError
 
     def snapshots(self, ref: GuestRef) -> Sequence[SnapshotInfo]:
         """One call, and two short ones a snapshot."""

@@ -17,6 +17,7 @@ import libvirt
 from drivers.errors import DriverError, InvalidDefinition, NotFound, Timeout, Unreachable, Unsupported
 from drivers.findings import refusing
 from drivers.libvirtd.errors import driver_error, translate
+from drivers.libvirtd.facet import Facet
 from drivers.libvirtd.transfers import KEEPALIVE, Transfer
 from drivers.libvirtd.xml.storage import SourceDevice, SourceHost, StoragePool, StorageVolume
 from drivers.storage import (
@@ -33,9 +34,8 @@ from drivers.types import Feature, PoolInfo, StorageState, VolumeInfo
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from drivers.libvirtd.kinds import LibvirtDriver
     from drivers.libvirtd.patience import Patience
-    from drivers.types import Endpoint, PoolSpec, VolumeSpec
+    from drivers.types import PoolSpec, VolumeSpec
 
 LIST_SECONDS = 10.0
 """A listing takes milliseconds; one that takes longer waits for a pool whose storage hangs."""
@@ -57,20 +57,11 @@ _FILES: Final = frozenset({"file", "network", "dir"})
 _NO_BYTES = "A simulated volume has no bytes: it cannot be uploaded, downloaded, resized or wiped."
 
 
-class StorageFacet:
+class StorageFacet(Facet):
     """Storage over the session's connection."""
 
-    endpoint: Endpoint
-    _driver: LibvirtDriver
     _patience: Patience
     _pools_seen: Sequence[PoolInfo]
-
-    @property
-    def _connection(self) -> libvirt.virConnect:
-        raise NotImplementedError
-
-    def _require(self, feature: Feature) -> None:
-        raise NotImplementedError
 
     # -- pools ---------------------------------------------------------------------------------------------------------------
     def pools(self) -> Sequence[PoolInfo]:
@@ -322,10 +313,6 @@ class StorageFacet:
             "The connection for this broke off, while the host itself still answers: its storage may hang. Try again later.",
             **error.context,
         )
-
-    def alive(self) -> bool:
-        """The session's own."""
-        raise NotImplementedError
 
     def _require_bytes(self) -> None:
         self._require(Feature.STORAGE_POOLS)
