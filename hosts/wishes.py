@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from core.errors import Missing, VmmError
 from drivers.errors import Unreachable, Unsupported
@@ -20,6 +21,26 @@ BEGUN: Final = "begun"
 
 Allowed = dict[str, dict[str, Any]]
 """Action → `{"allowed": false, "reason": "…", "code": "…"}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToBe:
+    """A thing that is to be made: its row will have this id, whoever sees the thing first.
+
+    Attributes:
+        kind: The word of its references.
+        hypervisor: Where it is asked for; what makes it loads it anew.
+    """
+
+    kind: ClassVar[str]
+    pk: uuid.UUID
+    name: str
+    hypervisor: Hypervisor | None = None
+
+    @property
+    def ref(self) -> str:
+        """`<kind>/<id>`."""
+        return f"{self.kind}/{self.pk}"
 
 
 def check_able(hypervisor: Hypervisor, feature: Feature) -> None:

@@ -7,7 +7,6 @@ that it was not there (`BEGUN`): what is found after an interruption is then its
 from __future__ import annotations
 
 import uuid  # noqa: TC003 - pydantic reads the annotation
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.utils import timezone
@@ -15,7 +14,7 @@ from django.utils import timezone
 from core.errors import Missing
 from drivers.errors import AlreadyExists, NotFound, WrongState
 from drivers.types import Feature, NetworkInfo, NetworkSpec
-from hosts.wishes import BEGUN, check_able, hypervisor_of
+from hosts.wishes import BEGUN, ToBe, check_able, hypervisor_of
 from networks import guests
 from networks.inventory import network_gone, network_observe
 from networks.models import Network
@@ -203,18 +202,10 @@ class DeleteNetwork(NetworkAction):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class NewNetwork:
-    """A network to be: its row will have this id, whoever sees the network first."""
+class NewNetwork(ToBe):
+    """A network to be."""
 
-    pk: uuid.UUID
-    name: str
-    hypervisor: Hypervisor | None = None
-
-    @property
-    def ref(self) -> str:
-        """`network/<id>`."""
-        return f"{Network.kind}/{self.pk}"
+    kind = Network.kind
 
 
 class CreateNetworkParams(Params):

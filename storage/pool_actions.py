@@ -7,14 +7,13 @@ was not there (`BEGUN`): what is found after an interruption is then its own wor
 from __future__ import annotations
 
 import uuid  # noqa: TC003 - pydantic reads the annotation
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.utils import timezone
 
 from drivers.errors import AlreadyExists, NotFound, WrongState
 from drivers.types import Feature, PoolInfo, PoolSpec, StorageState
-from hosts.wishes import BEGUN, hypervisor_of
+from hosts.wishes import BEGUN, ToBe, hypervisor_of
 from operations.actions import Action, Params, action
 from storage import uses
 from storage.choices import PoolState
@@ -226,18 +225,10 @@ class DeletePool(PoolAction):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class NewPool:
-    """A pool to be: its row will have this id, whoever sees the pool first."""
+class NewPool(ToBe):
+    """A pool to be."""
 
-    pk: uuid.UUID
-    name: str
-    hypervisor: Hypervisor | None = None
-
-    @property
-    def ref(self) -> str:
-        """`storage-pool/<id>`."""
-        return f"{StoragePool.kind}/{self.pk}"
+    kind = StoragePool.kind
 
 
 class CreatePoolParams(Params):

@@ -19,7 +19,7 @@ from core.errors import VmmError
 from core.memory import keep
 from drivers.errors import AlreadyExists, Unreachable, Unsupported, WrongState
 from drivers.types import Feature, GuestRef, GuestState
-from hosts.wishes import hypervisor_of
+from hosts.wishes import ToBe, hypervisor_of
 from operations.actions import READING, Action, Params, Retry, action
 from vms.actions import READING_KEPT_SECONDS
 from vms.creation.layout import STARTED
@@ -43,18 +43,10 @@ if TYPE_CHECKING:
 _UP: Final = frozenset({GuestState.RUNNING, GuestState.PAUSED, GuestState.SHUTTING_DOWN, GuestState.PMSUSPENDED})
 
 
-@dataclass(frozen=True, slots=True)
-class NewGuest:
-    """A guest to be: its row will have this id. `hypervisor` is there where it is asked for, and loaded anew where it is made."""
+class NewGuest(ToBe):
+    """A guest to be."""
 
-    pk: uuid.UUID
-    name: str
-    hypervisor: Hypervisor | None = None
-
-    @property
-    def ref(self) -> str:
-        """`vm/<id>`."""
-        return f"vm/{self.pk}"
+    kind = "vm"
 
 
 class MakeParams(Params):
