@@ -19,15 +19,21 @@ if TYPE_CHECKING:
     from drivers.forms import Way
     from drivers.types import (
         AddressInfo,
+        CloneSpec,
+        Device,
         Endpoint,
         Finding,
         GuestEvent,
+        GuestHardware,
         GuestInfo,
         GuestRef,
         GuestSpec,
         GuestState,
         GuestStats,
+        HardwareOptions,
+        HostDevice,
         HostInfo,
+        HostNode,
         HostStats,
         LeaseInfo,
         NetworkInfo,
@@ -203,6 +209,56 @@ class Session(ABC):
         Sources that the hypervisor has not are left out. Waits for an agent a few seconds at most. Raises WrongState when it is off.
         """
         raise self.unsupported(Feature.ADDRESSES)
+
+    # -- hardware ------------------------------------------------------------------------------------------------------
+    def hardware(self, ref: GuestRef) -> GuestHardware:
+        """What the guest is built of, now and at its next start. Raises NotFound."""
+        raise self.unsupported(Feature.HARDWARE)
+
+    def hardware_options(self, ref: GuestRef) -> HardwareOptions:
+        """What the changing verbs take for this guest, with its machine type and accelerator. Raises NotFound."""
+        raise self.unsupported(Feature.HARDWARE)
+
+    def attach(self, ref: GuestRef, device: Device, *, live: bool, defined: bool) -> None:
+        """Add a device: to the guest that runs (`live`), to what it has at its next start (`defined`), or to both or none.
+
+        One of the same key that is there already and equal is left as it is.
+
+        Raises:
+            AlreadyExists: It has another one of that key. InvalidDefinition, WrongState (live, and it is off).
+            Unsupported: The hypervisor or the guest cannot take it while it runs; the reason says what to do.
+        """
+        raise self.unsupported(Feature.HARDWARE)
+
+    def detach(self, ref: GuestRef, key: str, *, live: bool, defined: bool) -> None:
+        """Take a device away. One that is not there is left so. A running guest must let go of it: waited for some seconds.
+
+        Raises Timeout when the guest does not let go, Unsupported, WrongState.
+        """
+        raise self.unsupported(Feature.HARDWARE)
+
+    def update(self, ref: GuestRef, device: Device, *, live: bool, defined: bool) -> None:
+        """Give the device of this key these properties; what else the hypervisor knows of it stays. Raises as `attach`, NotFound."""
+        raise self.unsupported(Feature.HARDWARE)
+
+    def disk_resize(self, ref: GuestRef, target: str, *, capacity_bytes: int) -> None:
+        """Grow a disk of a running guest, and let it know. Raises InvalidDefinition for less than it has, WrongState when off."""
+        raise self.unsupported(Feature.HARDWARE)
+
+    def host_devices(self) -> Sequence[HostDevice]:
+        """Devices of the host that could be handed to a guest, by a bulk call."""
+        raise self.unsupported(Feature.HOST_DEVICES)
+
+    def host_nodes(self) -> Sequence[HostNode]:
+        """The host's NUMA nodes, one at least. For who pins."""
+        raise self.unsupported(Feature.HARDWARE)
+
+    def clone(self, ref: GuestRef, spec: CloneSpec) -> GuestInfo:
+        """Make a guest, off, that is like `ref` but for what `spec` says. One that is there already under `spec.uuid` is answered as it is.
+
+        Raises NotFound, AlreadyExists for a name that another guest has.
+        """
+        raise self.unsupported(Feature.CLONE)
 
     # -- snapshots -----------------------------------------------------------------------------------------------------
     def snapshots(self, ref: GuestRef) -> Sequence[SnapshotInfo]:

@@ -65,6 +65,12 @@ REASONS = {
     Feature.STORAGE_POOLS: "This version does not manage volumes yet.",
     Feature.NETWORKS: "This version does not manage networks yet.",
     Feature.HOTPLUG_DISK: "What is mounted into a container is settled when it is made.",
+    Feature.HARDWARE: "This version does not change hardware here yet.",
+    Feature.HOTPLUG_CPU: "This version does not change the limits of a running container yet.",
+    Feature.HOTPLUG_MEMORY: "This version does not change the limits of a running container yet.",
+    Feature.HOTPLUG_INTERFACE: "This version does not connect running containers to networks yet.",
+    Feature.HOST_DEVICES: "What devices a container sees is settled when it is made.",
+    Feature.CLONE: "This version does not clone guests here yet.",
 }
 
 

@@ -41,6 +41,12 @@ _REASONS: dict[Feature, str] = {
     Feature.RENAME: _LATER,
     Feature.ADDRESSES: _LATER,
     Feature.HOTPLUG_DISK: _LATER,
+    Feature.HARDWARE: _LATER,
+    Feature.HOTPLUG_CPU: _LATER,
+    Feature.HOTPLUG_MEMORY: _LATER,
+    Feature.HOTPLUG_INTERFACE: _LATER,
+    Feature.HOST_DEVICES: _LATER,
+    Feature.CLONE: _LATER,
 }
 _USERNAME = Field(
     name="username",

@@ -128,6 +128,12 @@ class VmwareDriver(ChildDriver):
         Feature.CREATE: "This version does not make guests here yet.",
         Feature.ADDRESSES: "libvirt does not tell the addresses of VMware Workstation's guests.",
         Feature.HOTPLUG_DISK: "libvirt plugs nothing into guests of VMware Workstation.",
+        Feature.HARDWARE: "This version does not change hardware here yet.",
+        Feature.HOTPLUG_CPU: "libvirt plugs nothing into guests of VMware Workstation.",
+        Feature.HOTPLUG_MEMORY: "libvirt plugs nothing into guests of VMware Workstation.",
+        Feature.HOTPLUG_INTERFACE: "libvirt plugs nothing into guests of VMware Workstation.",
+        Feature.HOST_DEVICES: "libvirt hands no devices to guests of VMware Workstation.",
+        Feature.CLONE: "This version does not clone guests here yet.",
     }
     profiles = {"vmware": _HOSTED}
     session_class = VmwareSession

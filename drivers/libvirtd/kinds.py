@@ -75,6 +75,12 @@ HOLDINGS = frozenset({Feature.STORAGE_POOLS, Feature.NETWORKS})
 LATER: dict[Feature, str] = {
     Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
     Feature.HOTPLUG_DISK: "This version does not plug disks in yet.",
+    Feature.HARDWARE: "This version does not change hardware here yet.",
+    Feature.HOTPLUG_CPU: "This version does not change hardware here yet.",
+    Feature.HOTPLUG_MEMORY: "This version does not change hardware here yet.",
+    Feature.HOTPLUG_INTERFACE: "This version does not change hardware here yet.",
+    Feature.HOST_DEVICES: "This version does not hand devices of the host to guests here yet.",
+    Feature.CLONE: "This version does not clone guests here yet.",
 }
 UNMADE: dict[Feature, str] = {
     Feature.CREATE: "This version does not make guests here yet.",

@@ -101,6 +101,12 @@ class OpenVzDriver(ChildDriver):
         Feature.CREATE: "libvirt makes no usable OpenVZ container; make it with `vzctl create`, and it appears here.",
         Feature.ADDRESSES: "libvirt does not tell the addresses of OpenVZ containers.",
         Feature.HOTPLUG_DISK: "A container has directories, not disks.",
+        Feature.HARDWARE: "This version does not change hardware here yet.",
+        Feature.HOTPLUG_CPU: "libvirt changes nothing of a running OpenVZ container.",
+        Feature.HOTPLUG_MEMORY: "libvirt changes nothing of a running OpenVZ container.",
+        Feature.HOTPLUG_INTERFACE: "libvirt changes nothing of a running OpenVZ container.",
+        Feature.HOST_DEVICES: "libvirt hands no devices to OpenVZ containers.",
+        Feature.CLONE: "libvirt cannot clone an OpenVZ container.",
     }
     profiles = {"openvz": _CONTAINER}
     session_class = OpenVzSession

@@ -67,6 +67,12 @@ class XapiDriver(Driver):
         Feature.CREATE: _NOT_YET,
         Feature.ADDRESSES: _NOT_YET,
         Feature.HOTPLUG_DISK: _NOT_YET,
+        Feature.HARDWARE: _NOT_YET,
+        Feature.HOTPLUG_CPU: _NOT_YET,
+        Feature.HOTPLUG_MEMORY: _NOT_YET,
+        Feature.HOTPLUG_INTERFACE: _NOT_YET,
+        Feature.HOST_DEVICES: _NOT_YET,
+        Feature.CLONE: _NOT_YET,
     }
     ways: ClassVar[tuple[Way, ...]] = (
         Way(
