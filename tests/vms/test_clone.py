@@ -22,6 +22,7 @@ from tests.waiting import wait_until
 from vms import services
 from vms.cloning.plan import NeedsTemplate, names_of
 from vms.cloning.sources import NotCopyable
+from vms.inventory import vms_observe
 from vms.models import VM
 
 if TYPE_CHECKING:
@@ -161,8 +162,6 @@ def test_disk_in_no_pool_then_refused_by_its_name(farm):
         "<source file='/srv/odd.img'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
     )
     farm.world.define(xml)
-    from vms.inventory import vms_observe
-
     vms_observe(farm.hypervisor, farm.world.infos(), complete=True)
     with pytest.raises(NotCopyable, match=r"disk vda, it lies in no storage pool"):
         submit(VM.objects.get(name="odd"), name="copy")

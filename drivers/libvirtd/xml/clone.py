@@ -88,10 +88,11 @@ def _own_state(domain: Domain) -> None:
 
 
 def _give_disk(domain: Domain, disk: Disk, spec: CloneSpec) -> None:
-    if disk.target not in spec.disks:
+    place = spec.disks.get(disk.target or "")
+    if place is None:
         domain.disks.remove(disk)
         return
-    path, form = spec.disks[disk.target]
+    path, form = place
     source = disk.node.find("source")
     keys = source.findall("encryption") if source is not None else []
     if source is not None:
