@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         Device,
         Endpoint,
         Finding,
-        GuestEvent,
         GuestHardware,
         GuestInfo,
         GuestRef,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
         LeaseInfo,
         NetworkInfo,
         NetworkSpec,
+        News,
         PoolInfo,
         PoolSpec,
         SnapshotInfo,
@@ -414,8 +414,10 @@ class Session(ABC):
     def host_stats(self) -> HostStats:
         """Counters of the host."""
 
-    def subscribe(self, sink: Callable[[GuestEvent], None]) -> None:
+    def subscribe(self, sink: Callable[[News], None]) -> None:
         """Send news to `sink` from now on, from a foreign thread; `sink` must only put it on a queue.
+
+        Of guests always; of pools and networks where the hypervisor tells any, so that they are looked at now and then all the same.
 
         Raises Unsupported where the hypervisor has no events (then `drivers.polling` makes them).
         """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from drivers.errors import AlreadyExists, NotFound
 from drivers.findings import refusing
 from drivers.networks import check_network, overlapping
-from drivers.types import LeaseInfo, NetworkInfo
+from drivers.types import Holding, HoldingEvent, LeaseInfo, NetworkInfo
 
 if TYPE_CHECKING:
     import threading
@@ -24,11 +24,19 @@ class FakeNetworks:
     Args:
         lock: The world's.
         uuid_of: Name → the uuid that a network of this name has.
+        tell: Takes news of them. Called without the lock.
     """
 
-    def __init__(self, lock: threading.Condition, uuid_of: Callable[[str], uuids.UUID]) -> None:
+    def __init__(
+        self,
+        lock: threading.Condition,
+        uuid_of: Callable[[str], uuids.UUID],
+        *,
+        tell: Callable[[HoldingEvent], None],
+    ) -> None:
         self._lock = lock
         self._uuid_of = uuid_of
+        self._tell = tell
         self._networks: dict[str, NetworkInfo] = {}
         self._leases: dict[str, list[LeaseInfo]] = {}
 
@@ -58,6 +66,7 @@ class FakeNetworks:
         )
         with self._lock:
             self._networks[name] = info
+        self._say(name, "defined")
         return info
 
     def set_active(self, name: str, *, active: bool) -> None:
@@ -66,12 +75,14 @@ class FakeNetworks:
             self._networks[name] = dataclasses.replace(self._find(name), active=active)
             if not active:
                 self._leases.pop(name, None)
+        self._say(name, "started" if active else "stopped")
 
     def remove(self, name: str) -> None:
         """Somebody removes it."""
         with self._lock:
             del self._networks[self._find(name).name]
             self._leases.pop(name, None)
+        self._say(name, "undefined")
 
     def lease(self, name: str, *, mac: str, address: str, hostname: str = "", expires_at: int = 0) -> LeaseInfo:
         """Its DHCP server gives an address out."""
@@ -112,22 +123,24 @@ class FakeNetworks:
                 autostart=spec.autostart,
             )
             self._networks[spec.name] = info
-            return info
+        self._say(spec.name, "started")
+        return info
 
     def network_start(self, name: str) -> None:
         """Active afterwards."""
         with self._lock:
             for address in self._find(name).addresses:
                 self._refuse_taken(name, address)
-            self.set_active(name, active=True)
+        self.set_active(name, active=True)
 
     def network_stop(self, name: str) -> None:
         """A transient one is gone then."""
         with self._lock:
-            if self._find(name).persistent:
-                self.set_active(name, active=False)
-            else:
-                self.remove(name)
+            persistent = self._find(name).persistent
+        if persistent:
+            self.set_active(name, active=False)
+        else:
+            self.remove(name)
 
     def network_set_autostart(self, name: str, *, enabled: bool) -> None:
         """With the host, or not."""
@@ -137,6 +150,9 @@ class FakeNetworks:
     def network_delete(self, name: str) -> None:
         """With what it has given out."""
         self.remove(name)
+
+    def _say(self, name: str, reason: str) -> None:
+        self._tell(HoldingEvent(kind=Holding.NETWORK, name=name, reason=reason))
 
     def _refuse_taken(self, name: str, address: str) -> None:
         others = {

@@ -21,7 +21,6 @@ from drivers.types import (
     Endpoint,
     Feature,
     Finding,
-    GuestEvent,
     GuestInfo,
     GuestRef,
     GuestState,
@@ -31,6 +30,7 @@ from drivers.types import (
     LeaseInfo,
     NetworkInfo,
     NetworkSpec,
+    News,
     PoolInfo,
     PoolSpec,
     SnapshotInfo,
@@ -138,7 +138,7 @@ class FakeSession(Session):
         self.world = place
         self.broken = ""
         self.under_way = 0
-        self.sinks: list[Callable[[GuestEvent], None]] = []
+        self.sinks: list[Callable[[News], None]] = []
         self._on_close: list[Callable[[str], None]] = []
 
     @_verb
@@ -408,7 +408,7 @@ class FakeSession(Session):
         return self.world.host_stats()
 
     @_verb
-    def subscribe(self, sink: Callable[[GuestEvent], None]) -> None:
+    def subscribe(self, sink: Callable[[News], None]) -> None:
         """News comes in the thread that causes it."""
         self.sinks.append(sink)
 

@@ -42,6 +42,11 @@ from drivers.types.networks import (
     NetworkInfo,
     NetworkSpec,
 )
+from drivers.types.news import (
+    Holding,
+    HoldingEvent,
+    News,
+)
 from drivers.types.places import (
     Credentials,
     Endpoint,
@@ -102,6 +107,8 @@ __all__ = [
     "GuestStats",
     "Hardware",
     "HardwareOptions",
+    "Holding",
+    "HoldingEvent",
     "HostDevice",
     "HostDeviceHardware",
     "HostInfo",
@@ -112,6 +119,7 @@ __all__ = [
     "MemoryHardware",
     "NetworkInfo",
     "NetworkSpec",
+    "News",
     "NicHardware",
     "NicInfo",
     "NicSpec",
