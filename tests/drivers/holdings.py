@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drivers.errors import AlreadyExists, InvalidDefinition, NotFound, Unsupported, WrongState
-from drivers.types import Feature, NetworkSpec, PoolSpec, StorageState, VolumeSpec
+from drivers.types import Feature, Holding, HoldingEvent, NetworkSpec, PoolSpec, StorageState, VolumeSpec
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from drivers.base import Session
-    from drivers.types import NetworkInfo
+    from drivers.types import NetworkInfo, News
     from tests.drivers.conformance import Lab
 
 MIB = 1 << 20
@@ -59,6 +60,19 @@ def volume(name: str = "web.raw", **values: object) -> VolumeSpec:
     return VolumeSpec(**{"name": name, "capacity_bytes": 8 * MIB, **values})  # type: ignore[arg-type]
 
 
+def heard(lab: Lab) -> list[tuple[Holding, str, str]]:
+    """What the session tells of pools and networks from now on: kind, name, reason. It grows."""
+    found: list[tuple[Holding, str, str]] = []
+
+    def sink(event: News) -> None:
+        if isinstance(event, HoldingEvent):
+            found.append((event.kind, event.name, event.reason))
+
+    if lab.has(Feature.EVENTS):
+        lab.session.subscribe(sink)
+    return found
+
+
 class HoldingsConformance:
     """A mixin: `Conformance` is one."""
 
@@ -89,7 +103,7 @@ class HoldingsConformance:
     def test_a_pool_is_listed_stopped_started_and_deleted(self, lab: Lab, pool: str) -> None:
         if not pool:
             return
-        session = lab.session
+        session, news = lab.session, heard(lab)
         _what_cannot_be_a_pool(lab, pool)
         listed = next(one for one in session.pools() if one.name == pool)
         assert listed == session.pool(pool)
@@ -113,6 +127,9 @@ class HoldingsConformance:
         session.pool_delete(pool)
         with pytest.raises(NotFound):
             session.pool(pool)
+        if lab.has(Feature.EVENTS):
+            wanted = {(Holding.POOL, pool, word) for word in ("refreshed", "started", "undefined")}
+            wait_until(lambda: wanted <= set(news), 5, f"news of the pool, beside {news}")
 
     def test_volumes_are_made_listed_and_deleted(self, lab: Lab, pool: str) -> None:
         if not pool:
@@ -208,6 +225,7 @@ class HoldingsConformance:
                 session.network_create(spec)
             assert name not in {one.name for one in session.networks()}
             return
+        news = heard(lab)
         made = session.network_create(spec)
         try:
             assert (made.name, made.active, made.mode, made.domain) == (name, True, "isolated", "lab.test")
@@ -225,6 +243,9 @@ class HoldingsConformance:
         finally:
             session.network_delete(name)
         assert name not in {one.name for one in session.networks()}
+        if lab.has(Feature.EVENTS):
+            wanted = {(Holding.NETWORK, name, word) for word in ("started", "stopped", "undefined")}
+            wait_until(lambda: wanted <= set(news), 5, f"news of the network, beside {news}")
         for verb in (session.network_start, session.network_stop, session.network_delete):
             with pytest.raises(NotFound):
                 verb(name)

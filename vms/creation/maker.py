@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 DEFINED: Final = "defined"
 """The step that is recorded before the guest is defined."""
-READINGS: Final = 5
 
 
 def cancelled(ctx: Context) -> None:
@@ -299,14 +298,9 @@ def parts_of(asked: dict[str, Any], *, name: str, macs: list[str], instance_id: 
 
 
 def _write_down(session: Session, pool: StoragePool, name: str) -> None:
-    """A volume as it is now, in its row. A row is not what a guest waits for: the next survey of the pool sees it too.
-
-    A reading that began before somebody else's was written is refused as old news, which happens where many are made at once.
-    """
-    for _ in range(READINGS):
-        with contextlib.suppress(Missing):
-            read_volume(session, pool, name)
-            return
+    """A volume as it is now, in its row. A row is not what a guest waits for: the next survey of the pool sees it too."""
+    with contextlib.suppress(Missing):
+        read_volume(session, pool, name)
 
 
 def _name(disk: PlannedDisk) -> str:
