@@ -21,7 +21,9 @@ if TYPE_CHECKING:
         AddressInfo,
         CloneSpec,
         Device,
+        DhcpHost,
         Endpoint,
+        FilterInfo,
         Finding,
         GuestHardware,
         GuestInfo,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         HardwareOptions,
         HostDevice,
         HostInfo,
+        HostInterface,
         HostNode,
         HostStats,
         LeaseInfo,
@@ -403,6 +406,36 @@ class Session(ABC):
 
     def network_delete(self, name: str) -> None:
         """Stop and undefine it."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_keep(self, name: str, host: DhcpHost) -> None:
+        """Keep an address for a MAC, in place of what was kept for it: at once where it is active, and in the definition.
+
+        Raises WrongState when it gives no addresses out, InvalidDefinition for an address that cannot be, NotFound.
+        """
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_release(self, name: str, mac: str) -> None:
+        """Keep none for this MAC any more, at once and in the definition."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def host_interfaces(self) -> Sequence[HostInterface]:
+        """The host's own network interfaces, without those of guests. Raises Unsupported where nothing is known of them."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def filters(self) -> Sequence[FilterInfo]:
+        """All network filters. Raises Unsupported where there are none."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def filter_define(self, xml: str, *, name: str = "") -> FilterInfo:
+        """Make a filter, or change the one of this name; guests that run with it have it at once.
+
+        Raises InvalidDefinition, AlreadyExists (making), NotFound (changing).
+        """
+        raise self.unsupported(Feature.NETWORKS)
+
+    def filter_delete(self, name: str) -> None:
+        """Remove it. Raises WrongState while another filter takes it in, or a guest runs with it; NotFound."""
         raise self.unsupported(Feature.NETWORKS)
 
     # -- watching ----------------------------------------------------------------------------------------------------

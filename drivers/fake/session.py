@@ -18,14 +18,17 @@ from drivers.fake.world import (
     world,
 )
 from drivers.types import (
+    DhcpHost,
     Endpoint,
     Feature,
+    FilterInfo,
     Finding,
     GuestInfo,
     GuestRef,
     GuestState,
     GuestStats,
     HostInfo,
+    HostInterface,
     HostStats,
     LeaseInfo,
     NetworkInfo,
@@ -371,6 +374,30 @@ class FakeSession(Session):
     @_verb
     def network_delete(self, name: str) -> None:
         self.world.networks.network_delete(name)
+
+    @_verb
+    def network_keep(self, name: str, host: DhcpHost) -> None:
+        self.world.networks.network_keep(name, host)
+
+    @_verb
+    def network_release(self, name: str, mac: str) -> None:
+        self.world.networks.network_release(name, mac)
+
+    @_verb
+    def host_interfaces(self) -> Sequence[HostInterface]:
+        return self.world.networks.host_interfaces()
+
+    @_verb
+    def filters(self) -> Sequence[FilterInfo]:
+        return self.world.networks.filters()
+
+    @_verb
+    def filter_define(self, xml: str, *, name: str = "") -> FilterInfo:
+        return self.world.networks.filter_define(xml, name=name)
+
+    @_verb
+    def filter_delete(self, name: str) -> None:
+        self.world.networks.filter_delete(name)
 
     def _still_here(self) -> None:
         if self.broken:

@@ -122,8 +122,8 @@ class EventTap:
         pools = connection.storagePoolEventRegisterAny, connection.storagePoolEventDeregisterAny
         networks = connection.networkEventRegisterAny, connection.networkEventDeregisterAny
         self._take(guests, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None)
-        wishes = [(guests, number, self._on_other, word) for number, word in USEFUL.items()]
-        wishes += [
+        wishes: list[tuple[_Calls, int, Callable[..., None], str]] = [
+            *((guests, number, self._on_other, word) for number, word in USEFUL.items()),
             (pools, libvirt.VIR_STORAGE_POOL_EVENT_ID_LIFECYCLE, self._on_pool, "pool"),
             (pools, libvirt.VIR_STORAGE_POOL_EVENT_ID_REFRESH, self._on_pool_refreshed, "pool_refresh"),
             (networks, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, self._on_network, "network"),

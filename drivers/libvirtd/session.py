@@ -40,6 +40,7 @@ from drivers.libvirtd.session_host import (
 from drivers.libvirtd.session_network import NetworkFacet
 from drivers.libvirtd.session_snapshots import SnapshotFacet
 from drivers.libvirtd.session_storage import StorageFacet
+from drivers.libvirtd.session_wires import FilterFacet
 from drivers.libvirtd.states import guest_state
 from drivers.libvirtd.streams import SerialConsole
 from drivers.libvirtd.uri import host_of, is_local
@@ -71,7 +72,15 @@ _CLOSE_REASONS = {
 
 
 class LibvirtSession(
-    HostFacet, DefinitionFacet, CreateFacet, AddressFacet, SnapshotFacet, StorageFacet, NetworkFacet, Session
+    HostFacet,
+    DefinitionFacet,
+    CreateFacet,
+    AddressFacet,
+    SnapshotFacet,
+    StorageFacet,
+    NetworkFacet,
+    FilterFacet,
+    Session,
 ):
     """One live connection.
 
