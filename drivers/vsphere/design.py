@@ -83,7 +83,9 @@ def check(spec: GuestSpec) -> None:
         raise specs.lacking("graphics", "a machine of VMware always has a screen, which is no SPICE; leave it vnc.")
     places = [_ORDER.index(device) for device in spec.boot_order]
     if places != sorted(places):
-        raise specs.lacking("boot_order", "VMware tries disks, then CDs, then the network; its own client changes that.")
+        raise specs.lacking(
+            "boot_order", "VMware tries disks, then CDs, then the network; its own client changes that."
+        )
     for number, nic in enumerate(spec.interfaces):
         if nic.bridge:
             raise specs.lacking(f"interfaces[{number}].bridge", "VMware has no bridges; name a port group.")

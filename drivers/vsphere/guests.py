@@ -126,9 +126,7 @@ def hardware(found: Found) -> Hardware:
     """What was read of a machine's devices."""
     devices = items(found.get(_DEVICE))
     running = text(found.get("runtime.powerState")) == "poweredOn"
-    extra = {
-        text(getattr(each, "key", None)): text(getattr(each, "value", None)) for each in items(found.get(_EXTRA))
-    }
+    extra = {text(getattr(each, "key", None)): text(getattr(each, "value", None)) for each in items(found.get(_EXTRA))}
     return Hardware(
         mark_of(found),
         _disks(devices),

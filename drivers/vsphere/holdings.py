@@ -157,11 +157,7 @@ class HoldingsFacet(Facet):
         plain = [one for one in objects if one not in spread]
         read = (
             *((of_objects(plain, vim.Network, places.NETWORK_PATHS),) if plain else ()),
-            *(
-                (of_objects(spread, vim.dvs.DistributedVirtualPortgroup, places.PORT_GROUP_PATHS),)
-                if spread
-                else ()
-            ),
+            *((of_objects(spread, vim.dvs.DistributedVirtualPortgroup, places.PORT_GROUP_PATHS),) if spread else ()),
         )
         found = retrieve(self._wire, *read) if read else []
         named = {text(each.get("name")): each for each in reversed(found) if not places.is_uplink(each)}

@@ -65,7 +65,9 @@ class MakingFacet(HoldingsFacet):
         groups = {text(each.get("name")): each for each in self._port_groups()} if spec.interfaces else {}
         stores = {text(each.get("name")): each for each in self._datastores()}
         wanted_stores = _named_stores(spec, stores)
-        wanted_groups = {nic.network: _named_group(number, nic.network, groups) for number, nic in enumerate(spec.interfaces)}
+        wanted_groups = {
+            nic.network: _named_group(number, nic.network, groups) for number, nic in enumerate(spec.interfaces)
+        }
         homes = [places.home(each) for each in self._retrieve_all(vim.HostSystem, places.HOST_PATHS)]
         place = places.best(
             homes, [each.moid for each in wanted_stores], [each.moid for each in wanted_groups.values()]
@@ -97,7 +99,9 @@ class MakingFacet(HoldingsFacet):
         found = {name: places.backing(each, switches) for name, each in groups.items()}
         for name, way in found.items():
             if way is None:
-                raise specs.lacking("interfaces", f"{name} is a network of a kind that guests are not put on from here.")
+                raise specs.lacking(
+                    "interfaces", f"{name} is a network of a kind that guests are not put on from here."
+                )
         return found
 
     def _one(self, owner: Any, kind: type, path: str, wanted: type) -> Any:
