@@ -278,8 +278,6 @@ class HypervisorWatcher:
                 case Nudge():
                     if self._poller is not None:
                         self._poller.nudge(item.guests)
-                case Order.WAKE | Order.PROBE:
-                    pass
         return events
 
     def _refresh(self) -> None:

@@ -277,7 +277,7 @@ class HoldingsConformance:
         assert len(found) > 1
         for mode, part in (("bridge", "bridge"), ("openvswitch", "bridge"), ("macvtap", "device")):
             spec = NetworkSpec(name=f"vmmtest-{uuid.uuid4().hex[:8]}", mode=mode, **{part: "vmmtestno0"})  # type: ignore[arg-type]
-            with pytest.raises(NotFound, match="There is no .* vmmtestno0 on this host"):
+            with pytest.raises(NotFound, match=r"There is no .* vmmtestno0 on this host"):
                 lab.session.network_create(spec)
             assert spec.name not in {one.name for one in lab.session.networks()}
 

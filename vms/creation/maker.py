@@ -204,7 +204,13 @@ class Maker:
             place = plan.seed.pool, plan.seed.volume
             disks.append(
                 DiskSpec(
-                    pool=place[0], volume=place[1], path=paths[place], device="cdrom", readonly=True, format="raw", seed=True
+                    pool=place[0],
+                    volume=place[1],
+                    path=paths[place],
+                    device="cdrom",
+                    readonly=True,
+                    format="raw",
+                    seed=True,
                 )
             )
         return GuestSpec(
