@@ -34,6 +34,7 @@ from drivers.libvirtd.guests import (
 from drivers.libvirtd.patience import Patience
 from drivers.libvirtd.session_create import CreateFacet
 from drivers.libvirtd.session_definition import DefinitionFacet
+from drivers.libvirtd.session_hardware import HardwareFacet
 from drivers.libvirtd.session_host import (
     HostFacet,
 )
@@ -71,7 +72,15 @@ _CLOSE_REASONS = {
 
 
 class LibvirtSession(
-    HostFacet, DefinitionFacet, CreateFacet, AddressFacet, SnapshotFacet, StorageFacet, NetworkFacet, Session
+    HostFacet,
+    DefinitionFacet,
+    CreateFacet,
+    AddressFacet,
+    HardwareFacet,
+    SnapshotFacet,
+    StorageFacet,
+    NetworkFacet,
+    Session,
 ):
     """One live connection.
 

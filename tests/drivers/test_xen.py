@@ -15,12 +15,14 @@ from drivers.errors import AuthFailed, DriverError, NotFound, Unreachable, Wrong
 from drivers.libvirtd.xen import DOMAIN_0
 from drivers.types import (
     Credentials,
+    DiskHardware,
     DiskSpec,
     Endpoint,
     Feature,
     GuestRef,
     GuestSpec,
     GuestState,
+    NicHardware,
     NicSpec,
     Technique,
     VirtualizationType,
@@ -102,6 +104,9 @@ def xen(xen_host, session, make, spec, network) -> Lab:
         makes_qcow2=False,  # its dom0 has no qemu-img
         network=network,
         runs_networks=False,  # nor iptables
+        disk=lambda: DiskHardware(target="xvdx", bus="xen", path="/dev/loop0", format="raw"),
+        nic=lambda: NicHardware(mac="00:16:3e:76:6d:01", bridge="xenbr0"),
+        most_vcpus=1,  # libxl gives a guest no more than the host has, which has one
     )
 
 
@@ -116,7 +121,7 @@ def booted(session: Session, ref: GuestRef) -> GuestRef:
 
 
 class BootedLab(Lab):
-    """A paravirtualized guest takes part in its own saving: its kernel must be up."""
+    """A paravirtualized guest takes part in its own saving, and in what is plugged in: its kernel must be up."""
 
     def started(self) -> GuestRef:
         return booted(self.session, super().started())
@@ -125,7 +130,8 @@ class BootedLab(Lab):
 class TestXen(Conformance):
     @pytest.fixture
     def lab(self, request: pytest.FixtureRequest, xen: Lab) -> Lab:
-        return BootedLab(**vars(xen)) if "managed_save" in request.node.name else xen
+        awake = ("managed_save", "is_plugged", "given_back")
+        return BootedLab(**vars(xen)) if any(words in request.node.name for words in awake) else xen
 
     def test_screen_as_rfb_and_as_picture(self, lab: Lab, xen_host: XenHost, tmp_path: Path) -> None:
         super().test_screen_as_rfb_and_as_picture(lab)
