@@ -193,13 +193,13 @@ class HardwareFacet(Facet):
         self._require(Feature.HARDWARE)
         self._require(Feature.HOTPLUG_DISK)
         with translate(guest=ref.name or ref.uuid, feature=str(Feature.HOTPLUG_DISK)):
-            if not self._traits().resizes:
-                message = "This hypervisor cannot change the size of a disk of a guest that runs; shut it down first."
-                raise Unsupported(message, feature=str(Feature.HOTPLUG_DISK))
             domain = self._domain(ref)
             if not domain.isActive():
                 message = "The guest is off: its disk's volume can be resized in its pool."
                 raise WrongState(message, guest=ref.name or ref.uuid)
+            if not self._traits().resizes:
+                message = "This hypervisor cannot change the size of a disk of a guest that runs; shut it down first."
+                raise Unsupported(message, feature=str(Feature.HOTPLUG_DISK))
             running.resize(domain, target, capacity_bytes)
 
     # -- parts --------------------------------------------------------------------------------------------------------------

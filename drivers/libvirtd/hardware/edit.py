@@ -352,24 +352,23 @@ def _number_boot(domain: Domain, device: Device, traits: Traits) -> None:
     if not order:
         return
     _refuse_numbers(traits)
-    numbered = [
-        (node, one) for node, one in read.devices(domain) if one.key != device.key and hasattr(one, "boot_order")
-    ]
-    others = [one for _, one in numbered if getattr(one, "boot_order", 0) == order]
+    those = [(node, one) for node, one in read.devices(domain) if hasattr(one, "boot_order")]
+    others = [one for _, one in those if one.key != device.key and getattr(one, "boot_order", 0) == order]
     if others:
         raise check.refusal("boot_order", f"{others[0].key} is at place {order} already; change that one first.")
-    kinds = list(domain.os.boots) if domain.os is not None else []
     places = (place for place in itertools.count(1) if place != order)
-    for kind in kinds:
-        first = next((node for node, one in numbered if _KIND_OF.get(getattr(one, "device", "")) == kind.dev), None)
-        if kind.dev == "network":
-            first = next((node for node, one in numbered if isinstance(one, NicHardware)), None)
-        if first is not None:
-            append(first, "boot").set("order", str(next(places)))
+    for kind in list(domain.os.boots) if domain.os is not None else []:
+        node, first = next(((node, one) for node, one in those if _boots_as(one) == kind.dev), (None, None))
+        if node is not None and first is not None and first.key != device.key:
+            append(node, "boot").set("order", str(next(places)))
         remove(kind.node)
 
 
-_KIND_OF: Final = {"disk": "hd", "lun": "hd", "cdrom": "cdrom", "floppy": "fd"}
+def _boots_as(device: Device) -> str:
+    """Libvirt's word for the kind that it is of, when it boots by kinds."""
+    if isinstance(device, DiskHardware):
+        return {"cdrom": "cdrom", "floppy": "fd"}.get(device.device, "hd")
+    return "network" if isinstance(device, NicHardware) else ""
 
 
 def _refuse_numbers(traits: Traits) -> None:
