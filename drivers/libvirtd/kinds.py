@@ -75,12 +75,19 @@ PLUGGING = frozenset(
 )
 SAVING = frozenset({Feature.MANAGED_SAVE, Feature.DISCARD_MANAGED_SAVE})
 SNAPSHOTS = frozenset({Feature.SNAPSHOTS_DISK, Feature.SNAPSHOTS_MEMORY})
-HOLDINGS = frozenset({Feature.STORAGE_POOLS, Feature.NETWORKS})
+HOLDINGS = frozenset(
+    {
+        Feature.STORAGE_POOLS,
+        Feature.STORAGE_MANAGE,
+        Feature.STORAGE_CONTENT,
+        Feature.NETWORKS,
+        Feature.NETWORKS_MANAGE,
+    }
+)
 """What the same libvirtd has beside each of its hypervisors, once for all of them; the probe asks whether it is there."""
 
 LATER: dict[Feature, str] = {
     Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
-    Feature.CLONE: "This version does not clone guests here yet.",
 }
 SEALED: dict[Feature, str] = {
     Feature.HOTPLUG_DISK: "This version does not plug disks in yet.",
@@ -94,6 +101,7 @@ SEALED: dict[Feature, str] = {
 UNMADE: dict[Feature, str] = {
     Feature.CREATE: "This version does not make guests here yet.",
     Feature.ADDRESSES: "This version does not ask for addresses here yet.",
+    Feature.CLONE: "This version does not clone guests here yet.",
 }
 """For the kinds that have no design."""
 NO_RENAME = "libvirt renames no guests of this kind (only QEMU's); define it anew under the other name."
@@ -106,7 +114,10 @@ NO_SNAPSHOTS: dict[Feature, str] = {
 }
 UNTRIED_HOLDINGS: dict[Feature, str] = {
     Feature.STORAGE_POOLS: "libvirt's storage was never tried beside this kind of hypervisor.",
+    Feature.STORAGE_MANAGE: "libvirt's storage was never tried beside this kind of hypervisor.",
+    Feature.STORAGE_CONTENT: "libvirt's storage was never tried beside this kind of hypervisor.",
     Feature.NETWORKS: "libvirt's networks were never tried beside this kind of hypervisor.",
+    Feature.NETWORKS_MANAGE: "libvirt's networks were never tried beside this kind of hypervisor.",
 }
 
 _ABSENT = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
@@ -288,7 +299,14 @@ class QemuDriver(LibvirtDriver):
         | SNAPSHOTS
         | HARDWARE
         | PLUGGING
-        | {Feature.RENAME, Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
+        | {
+            Feature.RENAME,
+            Feature.CLONE,
+            Feature.RESET,
+            Feature.CONSOLE_SERIAL,
+            Feature.CONSOLE_VNC,
+            Feature.SCREENSHOT,
+        }
     )
     reasons = {
         **LATER,
@@ -357,6 +375,8 @@ class LxcDriver(LibvirtDriver):
     reasons = {
         **LATER,
         Feature.RENAME: NO_RENAME,
+        Feature.CLONE: "A container's root is a directory of the host, and a clone would write into the same one. Copy it there, and make "
+        "a container of the copy.",
         Feature.RESET: "A container has no reset button.",
         Feature.MANAGED_SAVE: "libvirt cannot save a container's memory.",
         Feature.DISCARD_MANAGED_SAVE: "libvirt cannot save a container's memory, so there is nothing to discard.",
@@ -421,7 +441,7 @@ class TestDriver(LibvirtDriver):
         | SNAPSHOTS
         | HARDWARE
         | {Feature.HOTPLUG_CPU, Feature.HOTPLUG_MEMORY}
-        | {Feature.RENAME, Feature.RESET, Feature.SCREENSHOT}
+        | {Feature.RENAME, Feature.CLONE, Feature.RESET, Feature.SCREENSHOT}
     )
     reasons = {
         **LATER,

@@ -118,7 +118,7 @@ class XenDriver(LibvirtDriver):
         | SAVING
         | MAKING
         | HARDWARE
-        | {Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
+        | {Feature.CLONE, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
         | {Feature.HOTPLUG_CPU, Feature.HOTPLUG_MEMORY, Feature.HOTPLUG_DISK, Feature.HOTPLUG_INTERFACE}
     )
     reasons = {

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from drivers import registry
-from drivers.errors import AuthFailed, DriverError, NotFound, Unreachable, WrongState
+from drivers.errors import AuthFailed, DriverError, NotFound, Unreachable, Unsupported, WrongState
 from drivers.libvirtd.xen import DOMAIN_0
 from drivers.types import (
+    CpuHardware,
     Credentials,
     DiskHardware,
     DiskSpec,
@@ -334,3 +335,28 @@ def test_a_daemon_without_the_driver_says_so(xen_host):
     with pytest.raises(Unreachable) as refusal:
         registry.get("qemu").open(Endpoint(driver="qemu", uri=uri))
     assert "no connection driver" in refusal.value.context["libvirt_message"]
+
+
+# -- hardware --------------------------------------------------------------------------------------------------------
+def test_a_vcpu_is_taken_from_a_guest_that_runs_and_no_pin_is_set(session, make, xen_host):
+    """No vCPU can be added here: libxl gives a guest no more than the host has, and this one has one."""
+    ref = make()
+    session.update(ref, CpuHardware(vcpus=2, max_vcpus=2), live=False, defined=True)
+    session.start(ref)
+    booted(session, ref)
+    session.update(ref, CpuHardware(vcpus=1, max_vcpus=2), live=True, defined=True)
+    assert session.hardware(ref).live == session.hardware(ref).defined
+    assert [line.split()[-1] for line in xen_host.virsh("vcpucount", ref.uuid).splitlines()] == ["2", "2", "1", "1"]
+    scorecard.works("xen", Feature.HOTPLUG_CPU)
+    with pytest.raises(Unsupported, match="pins: it takes effect"):
+        session.update(ref, CpuHardware(vcpus=1, max_vcpus=2, pins={0: "0"}), live=True, defined=True)
+
+
+def test_a_disk_in_a_file_is_not_in_the_definition_when_xen_refuses_it(session, make):
+    ref = make()
+    session.start(ref)
+    with pytest.raises(DriverError, match="device model in dom0"):
+        session.attach(
+            ref, DiskHardware(path="/var/lib/libvirt/images/disk.img", format="raw"), live=True, defined=True
+        )
+    assert session.hardware(ref).defined.disks == ()
