@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import libvirt
 
 from drivers.errors import Unsupported, WrongState
+from drivers.libvirtd.design import kvm
 from drivers.libvirtd.errors import translate
 from drivers.libvirtd.facet import Facet
 from drivers.libvirtd.hardware import check, edit, host, read, running
@@ -184,7 +185,7 @@ class HardwareFacet(Facet):
             options = self._options(change.documents[0])
             pending = change.defined_device(wished.key) if live else None
             change.carry_out(
-                lambda document: edit.change(document, wished, traits, options),
+                lambda document: self._edit(document, wished, options),
                 lambda domain: running.change(domain, wished, traits, everywhere=everywhere, defined=pending),
             )
 
@@ -201,6 +202,17 @@ class HardwareFacet(Facet):
                 message = "This hypervisor cannot change the size of a disk of a guest that runs; shut it down first."
                 raise Unsupported(message, feature=str(Feature.HOTPLUG_DISK))
             running.resize(domain, target, capacity_bytes)
+
+    def _edit(self, document: Domain, wished: Device, options: HardwareOptions) -> bool:
+        """Change the definition; a processor that becomes the host's is made fit for a guest."""
+        mode = document.cpu.mode if document.cpu is not None else None
+        changed = edit.change(document, wished, self._traits(), options)
+        cpu, os = document.cpu, document.os
+        x86 = os is not None and os.arch in ("x86_64", "i686")
+        if cpu is not None and cpu.mode not in (mode, None) and x86 and document.type == "kvm":
+            known = Capabilities.parse(self._connection.getCapabilities()).host_cpu
+            kvm.hide_what_is_feigned(cpu, (known.vendor if known else None) or "")
+        return changed
 
     # -- parts --------------------------------------------------------------------------------------------------------------
     def _traits(self) -> Traits:

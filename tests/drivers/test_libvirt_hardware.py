@@ -629,6 +629,24 @@ def test_a_guest_of_our_design_runs_with_what_is_defined_and_has_ports_to_spare(
 
 
 @pytest.mark.real
+def test_a_processor_that_becomes_the_hosts_is_one_that_starts(qemu, made_guest):
+    guest = made_guest(local.QEMU_URI)
+    path = local.boot_sector(guest.directory)
+    disk = DiskSpec(pool="", volume=path.name, path=str(path), format="raw")
+    ref = qemu.create(GuestSpec(name=guest.name, uuid=guest.uuid, memory_bytes=32 << 20, disks=(disk,))).ref
+    cpu = qemu.hardware(ref).defined.cpu
+    for wished in (
+        dataclasses.replace(cpu, mode="custom", model=qemu.hardware_options(ref).cpu_models[0]),
+        dataclasses.replace(cpu, mode="host-model"),
+        cpu,
+    ):
+        qemu.update(ref, wished, **NEXT)
+        assert qemu.hardware(ref).defined.cpu == wished
+    qemu.start(ref)
+    assert qemu.hardware(ref).live.cpu == cpu
+
+
+@pytest.mark.real
 def test_a_linux_guest_takes_part(qemu, qemu_guest, dhcp_network):
     guest = qemu_guest("--vcpus", "1/2", "--net", dhcp_network, "--cdrom", _iso(), ready=True)
     ref = _ref(guest)
