@@ -25,8 +25,9 @@ _PAGES = {
     "volume": "/storage/volumes/",
     "network": "/networks/",
     "image": "/images/",
+    "template": "/templates/",
 }
-_GONE = ("vm.undefined", "storage_pool.undefined", "volume.deleted", "network.undefined", "image.removed")
+_GONE = ("vm.undefined", "storage_pool.undefined", "volume.deleted", "network.undefined", "image.removed", "template.removed")
 """After these the object has no page; a guest that is gone is found by its history."""
 _STATES: dict[str, _StrPromise] = {
     "running": _l("running"),
@@ -66,6 +67,9 @@ _PLAIN: dict[str, tuple[str, _StrPromise]] = {
     "image.added": ("info", _l("was begun")),
     "image.changed": ("off", _l("changed")),
     "image.removed": ("off", _l("was deleted")),
+    "template.added": ("info", _l("was made")),
+    "template.changed": ("off", _l("changed")),
+    "template.removed": ("off", _l("was deleted")),
     "vm.snapshot_created": ("info", _l("snapshot taken: %(name)s")),
     "vm.snapshot_deleted": ("off", _l("snapshot deleted: %(name)s")),
     "vm.snapshot_reverted": ("warn", _l("went back to the snapshot %(name)s")),

@@ -10,6 +10,21 @@ from core.models import BaseModel
 from drivers.types import GuestRef
 from hosts.choices import VirtualizationTypeChoice
 from vms.choices import BinStorage, Kind, RevisionSource, SnapshotKind, State
+from vms.cloning.models import Template, TemplateGuest, TemplateVersion, TemplateVolume
+
+__all__ = [
+    "BINNED",
+    "PRESENT",
+    "VM",
+    "Revision",
+    "Snapshot",
+    "Template",
+    "TemplateGuest",
+    "TemplateVersion",
+    "TemplateVolume",
+    "VMDisk",
+    "VMNic",
+]
 
 _LINE = models.Value("\n")
 
