@@ -69,7 +69,15 @@ POWER = frozenset(
 MAKING = frozenset({Feature.CREATE, Feature.ADDRESSES})
 SAVING = frozenset({Feature.MANAGED_SAVE, Feature.DISCARD_MANAGED_SAVE})
 SNAPSHOTS = frozenset({Feature.SNAPSHOTS_DISK, Feature.SNAPSHOTS_MEMORY})
-HOLDINGS = frozenset({Feature.STORAGE_POOLS, Feature.NETWORKS})
+HOLDINGS = frozenset(
+    {
+        Feature.STORAGE_POOLS,
+        Feature.STORAGE_MANAGE,
+        Feature.STORAGE_CONTENT,
+        Feature.NETWORKS,
+        Feature.NETWORKS_MANAGE,
+    }
+)
 """What the same libvirtd has beside each of its hypervisors, once for all of them; the probe asks whether it is there."""
 
 LATER: dict[Feature, str] = {
@@ -97,7 +105,10 @@ NO_SNAPSHOTS: dict[Feature, str] = {
 }
 UNTRIED_HOLDINGS: dict[Feature, str] = {
     Feature.STORAGE_POOLS: "libvirt's storage was never tried beside this kind of hypervisor.",
+    Feature.STORAGE_MANAGE: "libvirt's storage was never tried beside this kind of hypervisor.",
+    Feature.STORAGE_CONTENT: "libvirt's storage was never tried beside this kind of hypervisor.",
     Feature.NETWORKS: "libvirt's networks were never tried beside this kind of hypervisor.",
+    Feature.NETWORKS_MANAGE: "libvirt's networks were never tried beside this kind of hypervisor.",
 }
 
 _ABSENT = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)

@@ -111,6 +111,7 @@ class Lab:
         console_is_shared: Every console is a shell of its own: nobody has to be thrown out of it.
         spec: The spec of a guest that could be started, and for `remove_made` to take away; None where none is made.
         addressed: A guest that runs and will have an address; None where it cannot be had here.
+        given_pool: Name of a pool that is there, where none can be made.
         pool_target: Name of a pool to be made → an absolute path that may be a directory on the host.
         has_bytes: Whether volumes hold what is written into them.
         makes_qcow2: Whether the host can make qcow2 volumes.
@@ -135,6 +136,7 @@ class Lab:
     console_is_shared: bool = False
     spec: Callable[[], GuestSpec] | None = None
     addressed: Callable[[], GuestRef] | None = None
+    given_pool: str = ""
     pool_target: Callable[[str], str] = "/srv/{}".format
     has_bytes: bool = True
     makes_qcow2: bool = True
@@ -160,7 +162,7 @@ class News:
 
     def __init__(self, session: Session) -> None:
         self.events: queue.SimpleQueue[GuestEvent] = queue.SimpleQueue()
-        session.subscribe(self.events.put)
+        session.subscribe(lambda event: self.events.put(event) if isinstance(event, GuestEvent) else None)
 
     def expect(self, ref: GuestRef, *words: str, seconds: float = 20.0) -> GuestEvent:
         """The next event of the guest whose reason has one of these words in it."""

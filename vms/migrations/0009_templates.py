@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('hosts', '0003_host_maintenance_by'),
         ('storage', '0001_initial'),
-        ('vms', '0007_bin'),
+        ('vms', '0008_schedules'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
