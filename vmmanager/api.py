@@ -33,6 +33,7 @@ from storage.content_api import router as content_router
 from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
+from vms.cloning.api import router as templates_router
 from vms.creation.api import router as vms_router
 from vms.definitions.api import router as definitions_router
 from vms.schedules.api import router as schedules_router
@@ -205,6 +206,7 @@ for _router in (
     vms_router,
     definitions_router,
     snapshots_router,
+    templates_router,
     schedules_router,
     consoles_router,
     operations_router,
