@@ -41,6 +41,7 @@ const VIEWS = [
   { name: t("Guests above 80 % CPU"), url: "/vms?q=cpu:>80" },
   { name: t("Failed operations"), url: "/operations?state=failed" },
   { name: t("Pools that are full"), url: "/storage?q=is:full" },
+  { name: t("Pools that will be full soon"), url: "/storage?q=is:filling" },
 ];
 /** Words of people → action. The first is shown. */
 const VERBS = [
