@@ -102,9 +102,10 @@ def count_volumes(pools: Sequence[StoragePool]) -> None:
     # As floats: two volumes of an absurd size must not overflow the database's integers.
     whole, written = (Cast(F(name), FloatField()) for name in ("capacity_bytes", "allocation_bytes"))
     unwritten = Greatest(whole - written, 0.0)
-    rows = Volume.objects.filter(pool__in=by_id).order_by().values_list("pool")
+    rows = Volume.objects.filter(pool__in=by_id).order_by().values("pool")
     rows = rows.annotate(number=Count("pk"), promised=Sum(whole), unwritten=Sum(unwritten))
-    for pk, number, promised, left in rows if by_id else ():
+    found = rows.values_list("pool", "number", "promised", "unwritten") if by_id else ()
+    for pk, number, promised, left in found:
         pool = by_id[pk]
         pool.volume_count, pool.promised_bytes, pool.unwritten_bytes = number, int(promised), int(left)
 
