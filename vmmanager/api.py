@@ -21,6 +21,7 @@ from core.problems import log_error, pointer
 from core.rest import BODY_MAX, InternalError, Output, answer
 from core.version import version
 from dashboard.api import router as dashboard_router
+from dashboard.topology.api import router as topology_router
 from drivers import registry
 from hosts.api import router as hosts_router
 from hosts.catalog import router as drivers_router
@@ -213,6 +214,7 @@ for _router in (
     live_router,
     accounts_router,
     dashboard_router,
+    topology_router,
     storage_router,
     content_router,
     networks_router,
