@@ -63,7 +63,7 @@ def network_create(*, host: Host, spec: NetworkSpec, by: Actor) -> Operation:
     """
     policy.require(by, "network.manage")
     spec = check_network(spec)
-    hypervisor = serving(host, Feature.NETWORKS, "virtual networks")
+    hypervisor = serving(host, Feature.NETWORKS_MANAGE, "virtual networks")
     _check_room(host, spec)
     _check_there(host, spec)
     params = CreateNetworkParams(

@@ -69,7 +69,15 @@ POWER = frozenset(
 MAKING = frozenset({Feature.CREATE, Feature.ADDRESSES})
 SAVING = frozenset({Feature.MANAGED_SAVE, Feature.DISCARD_MANAGED_SAVE})
 SNAPSHOTS = frozenset({Feature.SNAPSHOTS_DISK, Feature.SNAPSHOTS_MEMORY})
-HOLDINGS = frozenset({Feature.STORAGE_POOLS, Feature.NETWORKS})
+HOLDINGS = frozenset(
+    {
+        Feature.STORAGE_POOLS,
+        Feature.STORAGE_MANAGE,
+        Feature.STORAGE_CONTENT,
+        Feature.NETWORKS,
+        Feature.NETWORKS_MANAGE,
+    }
+)
 """What the same libvirtd has beside each of its hypervisors, once for all of them; the probe asks whether it is there."""
 
 LATER: dict[Feature, str] = {
@@ -80,11 +88,11 @@ LATER: dict[Feature, str] = {
     Feature.HOTPLUG_MEMORY: "This version does not change hardware here yet.",
     Feature.HOTPLUG_INTERFACE: "This version does not change hardware here yet.",
     Feature.HOST_DEVICES: "This version does not hand devices of the host to guests here yet.",
-    Feature.CLONE: "This version does not clone guests here yet.",
 }
 UNMADE: dict[Feature, str] = {
     Feature.CREATE: "This version does not make guests here yet.",
     Feature.ADDRESSES: "This version does not ask for addresses here yet.",
+    Feature.CLONE: "This version does not clone guests here yet.",
 }
 """For the kinds that have no design."""
 NO_RENAME = "libvirt renames no guests of this kind (only QEMU's); define it anew under the other name."
@@ -97,7 +105,10 @@ NO_SNAPSHOTS: dict[Feature, str] = {
 }
 UNTRIED_HOLDINGS: dict[Feature, str] = {
     Feature.STORAGE_POOLS: "libvirt's storage was never tried beside this kind of hypervisor.",
+    Feature.STORAGE_MANAGE: "libvirt's storage was never tried beside this kind of hypervisor.",
+    Feature.STORAGE_CONTENT: "libvirt's storage was never tried beside this kind of hypervisor.",
     Feature.NETWORKS: "libvirt's networks were never tried beside this kind of hypervisor.",
+    Feature.NETWORKS_MANAGE: "libvirt's networks were never tried beside this kind of hypervisor.",
 }
 
 _ABSENT = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
@@ -275,7 +286,14 @@ class QemuDriver(LibvirtDriver):
         | SAVING
         | MAKING
         | SNAPSHOTS
-        | {Feature.RENAME, Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
+        | {
+            Feature.RENAME,
+            Feature.CLONE,
+            Feature.RESET,
+            Feature.CONSOLE_SERIAL,
+            Feature.CONSOLE_VNC,
+            Feature.SCREENSHOT,
+        }
     )
     reasons = {
         **LATER,
@@ -328,6 +346,8 @@ class LxcDriver(LibvirtDriver):
     reasons = {
         **LATER,
         Feature.RENAME: NO_RENAME,
+        Feature.CLONE: "A container's root is a directory of the host, and a clone would write into the same one. Copy it there, and make "
+        "a container of the copy.",
         Feature.RESET: "A container has no reset button.",
         Feature.MANAGED_SAVE: "libvirt cannot save a container's memory.",
         Feature.DISCARD_MANAGED_SAVE: "libvirt cannot save a container's memory, so there is nothing to discard.",
@@ -380,7 +400,14 @@ class TestDriver(LibvirtDriver):
     product = "Test"
     schemes = ("test",)
     transports = ("",)
-    features = POWER | HOLDINGS | SAVING | MAKING | SNAPSHOTS | {Feature.RENAME, Feature.RESET, Feature.SCREENSHOT}
+    features = (
+        POWER
+        | HOLDINGS
+        | SAVING
+        | MAKING
+        | SNAPSHOTS
+        | {Feature.RENAME, Feature.CLONE, Feature.RESET, Feature.SCREENSHOT}
+    )
     reasons = {
         **LATER,
         Feature.SNAPSHOTS_LIVE: "A simulated guest that runs is kept with its memory only: shut it down first.",

@@ -32,6 +32,7 @@ from drivers.libvirtd.guests import (
     read_live,
 )
 from drivers.libvirtd.patience import Patience
+from drivers.libvirtd.session_clone import CloneFacet
 from drivers.libvirtd.session_create import CreateFacet
 from drivers.libvirtd.session_definition import DefinitionFacet
 from drivers.libvirtd.session_host import (
@@ -75,6 +76,7 @@ class LibvirtSession(
     HostFacet,
     DefinitionFacet,
     CreateFacet,
+    CloneFacet,
     AddressFacet,
     SnapshotFacet,
     StorageFacet,

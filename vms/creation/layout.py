@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from accounts.policy import visible
 from core.units import format_bytes
+from drivers import registry
+from drivers.base import Driver
 from drivers.types import Feature
 from images.choices import ImageKind, ImageState
 from images.models import Image
@@ -166,6 +168,7 @@ class Layout:
 
     def _from_image(self, number: int, disk: DiskIn, pool: StoragePool, image: Image) -> PlannedDisk:
         usable(image, f"/disks/{number}/image")
+        self._check_content(f"/disks/{number}/image")
         cpu = self.place.cpu_architecture
         if image.architecture and cpu and image.architecture != cpu:
             raise wrong(
@@ -192,6 +195,7 @@ class Layout:
             return self._attached(
                 number, disk, pool, volume=volume.name, size_bytes=volume.capacity_bytes, source=volume.name
             )
+        self._check_content(where)
         self._check_unused(volume, disk, where)
         return self._copy(number, disk, pool, volume.capacity_bytes, volume.name, source=volume.name)
 
@@ -252,6 +256,7 @@ class Layout:
         """Where cloud-init's files go: beside the first disk."""
         first = self.spec.disks[0] if self.spec.disks else None
         pool = self.pool(first, "/cloud_init")
+        self._check_content("/cloud_init")
         return PlannedFile(pool=pool.name, pool_id=pool.pk, volume=f"{self.stem}{SEED_ENDING}")
 
     def boot(self, boot: BootIn) -> tuple[PlannedFile | None, PlannedFile | None]:
@@ -289,6 +294,11 @@ class Layout:
             raise wrong(where, f"{self.place.host_name}: {self.place.why_not(Feature.STORAGE_POOLS)}")
         return self.known.pools[self.host_id]
 
+    def _check_content(self, where: str) -> None:
+        """Raises BadInput where nothing can be written into a volume: it takes empty disks, and media that lie there already."""
+        if not self.place.has(Feature.STORAGE_CONTENT):
+            raise wrong(where, f"{self.place.host_name}: {self.place.why_not(Feature.STORAGE_CONTENT)}")
+
     def _pool_named(self, text: str, where: str) -> StoragePool:
         name = text.removeprefix("storage-pool/")
         found = next((pool for pool in self._pools(where) if name in (str(pool.pk), pool.name)), None)
@@ -319,10 +329,11 @@ class Layout:
                 raise wrong(f"{where}/network", f"there is no network {nic.network} on {self.place.host_name}")
             if not network.active:
                 raise wrong(f"{where}/network", f"the network {network.name} is not active; start it first")
-            mac = nic.mac.lower() if nic.mac is not None else new_mac()
+            mac = nic.mac.lower() if nic.mac is not None else new_mac(self.place.driver)
             if mac in taken:
                 raise wrong(f"{where}/mac", f"{mac} is in use on {self.place.host_name}")
-            taken.add(mac)
+            if mac:
+                taken.add(mac)
             planned.append(PlannedNic(network=network.name, mac=mac, model=nic.model or ""))
         return planned
 
@@ -333,9 +344,13 @@ class Layout:
         return rows.filter(mac__in=[*macs, *(mac.upper() for mac in macs)]).values_list("mac", flat=True)
 
 
-def new_mac() -> str:
-    """A MAC address of the range that hypervisors of the KVM family take theirs from."""
-    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in os.urandom(3))
+def new_mac(driver: str) -> str:
+    """A MAC address of the range that hypervisors of this kind take theirs from; "" where they alone give them."""
+    span = (registry.get(driver) if driver in registry.kinds() else Driver).macs
+    if span is None:
+        return ""
+    number = span[0] + secrets.randbelow(span[1] - span[0] + 1)
+    return ":".join(f"{byte:02x}" for byte in number.to_bytes(6, "big"))
 
 
 def _sectors(size: int) -> int:
