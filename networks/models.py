@@ -64,6 +64,11 @@ class NetworkFilter(Resource):
     """Names of filters that take it in, put on by `networks.selectors`; so are `guests`, the interfaces that name it."""
     guests: list[Plug]
 
+    @property
+    def used_by_count(self) -> int:
+        """Guests with an interface that names it, and filters that take it in."""
+        return len({plug.vm for plug in self.guests}) + len(self.users)
+
     class Meta:
         constraints = [models.UniqueConstraint(fields=["host", "uuid"], name="filter_unique_on_host")]
         indexes = [models.Index(Lower("name"), "id", name="filter_name", condition=models.Q(gone_at__isnull=True))]
