@@ -173,6 +173,22 @@ def forecast_class(told: Forecast | None) -> str:
     return "" if told is None else urgency(told)
 
 
+KIND_LABELS = {
+    "host": _l("Host"),
+    "hypervisor": _l("Hypervisor"),
+    "vm": _l("Guest"),
+    "network": _l("Network"),
+    "bridge": _l("Bridge"),
+    "storage-pool": _l("Storage pool"),
+}
+
+
+@register.filter
+def kind_label(value: str) -> str:
+    """`storage-pool` → "Storage pool"."""
+    return str(KIND_LABELS.get(value, value))
+
+
 NETWORK_MODES = {
     "nat": _l("NAT"),
     "route": _l("Routed"),

@@ -300,14 +300,24 @@ class FewEvents:
 
     def domainEventRegisterAny(self, _domain, number, callback, opaque):
         if number not in self.offered:
-            error = libvirt.libvirtError("x")
-            error.err = (3, 20, "this function is not supported by the connection driver", 2, "", None, None, 0, 0)
-            raise error
+            raise self.unsupported()
         self.callbacks[number] = (callback, opaque)
         return number
 
     def domainEventDeregisterAny(self, number):
         del self.callbacks[number]
+
+    def storagePoolEventRegisterAny(self, _pool, _number, _callback, _opaque):
+        raise self.unsupported()
+
+    networkEventRegisterAny = storagePoolEventRegisterAny
+    storagePoolEventDeregisterAny = networkEventDeregisterAny = domainEventDeregisterAny
+
+    @staticmethod
+    def unsupported():
+        error = libvirt.libvirtError("x")
+        error.err = (3, 20, "this function is not supported by the connection driver", 2, "", None, None, 0, 0)
+        return error
 
 
 class SomeDomain:
