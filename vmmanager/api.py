@@ -28,6 +28,7 @@ from hosts.catalog import router as drivers_router
 from images.api import router as images_router
 from live.api import router as live_router
 from networks.api import router as networks_router
+from networks.filter_api import router as filters_router
 from operations.api import router as operations_router
 from storage.api import router as storage_router
 from storage.content_api import router as content_router
@@ -218,6 +219,7 @@ for _router in (
     storage_router,
     content_router,
     networks_router,
+    filters_router,
     transfers_router,
     images_router,
 ):
