@@ -108,11 +108,11 @@ function start(root) {
     if ($("[data-open]", stage)) drawNext();
   });
 
-  /** Brings out what these are joined to, and steps the rest back. @param {string[]} refs */
+  /** Brings out what these are joined to; the rest steps back, unless it is what the page is about. @param {string[]} refs */
   function bring(refs) {
     lit = refs;
     for (const one of $$(".on", stage)) one.classList.remove("on");
-    stage.classList.toggle("lit", refs.length > 0);
+    stage.classList.toggle("lit", refs !== focused);
     for (const node of $$("[data-ref]", stage)) if (refs.includes(node.dataset.ref)) node.classList.add("on");
     for (const { path, from, to } of drawn) {
       const ends = [from, to];
