@@ -13,6 +13,7 @@ from drivers.vsphere import design as drawing
 from drivers.vsphere import places
 from drivers.vsphere.collector import of_objects, retrieve
 from drivers.vsphere.errors import Garbled, translate
+from drivers.vsphere.guests import place_of
 from drivers.vsphere.holdings import HoldingsFacet
 from drivers.vsphere.values import items, number, text
 from drivers.vsphere.wire import moid
@@ -65,7 +66,9 @@ class MakingFacet(HoldingsFacet):
         groups = {text(each.get("name")): each for each in self._port_groups()} if spec.interfaces else {}
         stores = {text(each.get("name")): each for each in self._datastores()}
         wanted_stores = _named_stores(spec, stores)
-        wanted_groups = {nic.network: _named_group(number, nic.network, groups) for number, nic in enumerate(spec.interfaces)}
+        wanted_groups = {
+            nic.network: _named_group(number, nic.network, groups) for number, nic in enumerate(spec.interfaces)
+        }
         homes = [places.home(each) for each in self._retrieve_all(vim.HostSystem, places.HOST_PATHS)]
         place = places.best(
             homes, [each.moid for each in wanted_stores], [each.moid for each in wanted_groups.values()]
@@ -97,7 +100,9 @@ class MakingFacet(HoldingsFacet):
         found = {name: places.backing(each, switches) for name, each in groups.items()}
         for name, way in found.items():
             if way is None:
-                raise specs.lacking("interfaces", f"{name} is a network of a kind that guests are not put on from here.")
+                raise specs.lacking(
+                    "interfaces", f"{name} is a network of a kind that guests are not put on from here."
+                )
         return found
 
     def _one(self, owner: Any, kind: type, path: str, wanted: type) -> Any:
@@ -149,7 +154,7 @@ def _named_stores(spec: GuestSpec, stores: Mapping[str, Found]) -> list[Found]:
     """The datastores that its disks lie in, the first disk's first. Raises InvalidDefinition."""
     found = {}
     for position, disk in enumerate(spec.disks):
-        name = drawing.path_of(disk).removeprefix("[").partition("]")[0]
+        name = place_of(drawing.path_of(disk))[0]
         if name not in stores:
             raise specs.refusal(f"disks[{position}].pool", f"there is no datastore {name} here.")
         found[name] = stores[name]

@@ -166,7 +166,12 @@ class HoldingsConformance:
         spec = volume(name, format=pool.formats[0])
         made = session.volume_create(pool.name, spec)
         try:
-            assert (made.name, made.pool, made.format, made.capacity_bytes) == (name, pool.name, pool.formats[0], 8 * MIB)
+            assert (made.name, made.pool, made.format, made.capacity_bytes) == (
+                name,
+                pool.name,
+                pool.formats[0],
+                8 * MIB,
+            )
             assert session.volume(pool.name, name) == made
             assert made in session.volumes(pool.name)
             for wrong, error in (

@@ -64,17 +64,13 @@ _PATCHES: dict[str, tuple[tuple[str, str], ...]] = {
             ),
         ),
     ),
-    "simulator/virtual_disk_manager.go": (
-        ("\t\t_ = f.Close()\n", "\t\tlabSized(f, req.Spec)\n\t\t_ = f.Close()\n"),
-    ),
+    "simulator/virtual_disk_manager.go": (("\t\t_ = f.Close()\n", "\t\tlabSized(f, req.Spec)\n\t\t_ = f.Close()\n"),),
     "simulator/host_datastore_browser.go": (
         (") addFile(file os.FileInfo, res", ") addFile(dir string, file os.FileInfo, res"),
         ("s.addFile(file, &res)", "s.addFile(dir, file, &res)"),
         ("finfo = &types.VmDiskFileInfo{FileInfo: info}", "finfo = labDisk(dir, info)"),
     ),
-    "simulator/datastore.go": (
-        (") RefreshDatastore(*types", ") hardRefresh(*types"),
-    ),
+    "simulator/datastore.go": ((") RefreshDatastore(*types", ") hardRefresh(*types"),),
     "simulator/snapshot.go": (
         (
             '{Name: "snapshot.currentSnapshot", Val: v.Self},',
@@ -213,6 +209,13 @@ class Simulator:
                 pass
 
         self._on_content(send)
+
+    def config(self, uuid: str) -> vim.vm.ConfigInfo:
+        """A guest's configuration, as any client reads it."""
+        found: vim.vm.ConfigInfo = self._on_content(
+            lambda content: content.searchIndex.FindByUuid(None, uuid, True, True).config
+        )
+        return found
 
     def reconfigure(self, uuid: str, **changes: object) -> None:
         """Change a guest's configuration from outside."""
