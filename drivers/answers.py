@@ -170,6 +170,7 @@ _SENSE: Final[dict[str, Callable[[object], bool]]] = {
     "definition": lambda answer: isinstance(answer, str),
     "design": lambda answer: isinstance(answer, str),
     "create": _is_guest,
+    "clone": _is_guest,
     "addresses": _is_by_source,
     "check_definition": lambda answer: (
         isinstance(answer, list | tuple) and all(isinstance(one, Finding) for one in answer)

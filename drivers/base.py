@@ -342,8 +342,8 @@ class Session(ABC):
         """Make an empty volume, or an overlay of `spec.backing`. Raises AlreadyExists, NoSpace, NotFound."""
         raise self.unsupported(Feature.STORAGE_POOLS)
 
-    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str) -> VolumeInfo:
-        """Make a volume as a full copy of `source` (a volume of the same pool). Takes as long as the copy does."""
+    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str, source_pool: str = "") -> VolumeInfo:
+        """Make a volume as a full copy of `source`, a volume of `source_pool` (""; of the same pool). Takes as long as the copy does."""
         raise self.unsupported(Feature.STORAGE_CONTENT)
 
     def volume_resize(self, pool: str, name: str, *, capacity_bytes: int) -> None:

@@ -20,6 +20,7 @@ from core.rest import moment
 from events import bell
 from hosts.resources import Book, News, Observed, announce, bury, newer, number, observe, promised_ids, text
 from operations.models import Operation
+from storage import history
 from storage.choices import PoolState
 from storage.models import StoragePool, Volume
 
@@ -102,9 +103,10 @@ def pool_gone(pool: StoragePool, *, seen_at: dt.datetime | None = None) -> bool:
 
 
 def _settle(found: Observed[StoragePool]) -> None:
-    """What follows of an observation: volumes of pools that are gone are forgotten, sizes go to who looks."""
+    """What follows of an observation: volumes of pools that are gone are forgotten, sizes are kept, and go to who looks."""
     if found.gone:
         _forget_volumes(found.gone)
+    history.note(found.rows.values())
     _tell_sizes(found.quiet)
 
 

@@ -35,6 +35,7 @@ from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.creation.api import router as vms_router
 from vms.definitions.api import router as definitions_router
+from vms.schedules.api import router as schedules_router
 from vms.services import ACTIONS
 from vms.snapshots.api import router as snapshots_router
 
@@ -183,6 +184,7 @@ FEATURES = (
     "vms.create.dry_run",
     "vms.screenshot",
     "vms.snapshots",
+    "vms.snapshots.schedules",
     "vms.xml",
 )
 """Words that a client may test for. One is added with what it names, and never taken away."""
@@ -203,6 +205,7 @@ for _router in (
     vms_router,
     definitions_router,
     snapshots_router,
+    schedules_router,
     consoles_router,
     operations_router,
     live_router,

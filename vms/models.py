@@ -10,6 +10,19 @@ from core.models import BaseModel
 from drivers.types import GuestRef
 from hosts.choices import VirtualizationTypeChoice
 from vms.choices import BinStorage, Kind, RevisionSource, SnapshotKind, State
+from vms.schedules.models import ScheduledSnapshot, SnapshotSchedule
+
+__all__ = [
+    "BINNED",
+    "PRESENT",
+    "VM",
+    "Revision",
+    "ScheduledSnapshot",
+    "Snapshot",
+    "SnapshotSchedule",
+    "VMDisk",
+    "VMNic",
+]
 
 _LINE = models.Value("\n")
 

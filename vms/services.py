@@ -37,6 +37,8 @@ from vms.actions import (
 )
 from vms.alternatives import with_alternatives
 from vms.choices import BinStorage
+from vms.cloning.actions import CloneVM
+from vms.cloning.services import clone_asked, vm_clone
 from vms.creation.actions import (
     CreateFromXml,
     CreateParams,
@@ -82,15 +84,12 @@ ACTIONS = (
     "discard-managed-save",
     "autostart",
     "rename",
+    "clone",
     "restore",
 )
 """The actions of `POST /vms/{id}/actions/ACTION`, in the order in which pages show them."""
-BULK_ACTIONS = tuple(name for name in ACTIONS if name != "rename")
-"""Those that can be meant for many at once: no two guests have one name."""
-
-
-BULK_ACTIONS = (*ACTIONS, "delete")
-"""Those of `POST /vms/bulk`."""
+BULK_ACTIONS = (*(name for name in ACTIONS if name != "clone"), "delete")
+"""Those of `POST /vms/bulk`: clones of many guests at once would need a name each."""
 
 
 def action_class(name: str, known: Sequence[str] = ACTIONS) -> type[Action[VM, Any]]:
@@ -123,6 +122,11 @@ def vm_action(
         Missing: Unknown action. BadInput: wrong parameters. PermissionRefused, Unsupported, Unreachable, WrongState, InProgress.
     """
     cls = action_class(name)
+    if cls is CloneVM:
+        asked = clone_asked(params)
+        check_cloud_init(asked.cloud_init)
+        with with_alternatives(vm, by=by):
+            return vm_clone(vm=vm, asked=asked, by=by, on_conflict=on_conflict)
     checked = action_params(cls, params)
     if cls is RestoreVM and policy.may(by, RestoreVM.verb, vm):
         check_name(vm, checked)
@@ -243,7 +247,7 @@ def _refusal(by: Actor, verb: str, vm: VM) -> VmmError | None:
 
 @functools.cache
 def _asked() -> dict[str, tuple[Action[Any, Any], Params]]:
-    found = {name: actions.get(f"vm.{name}") for name in (*BULK_ACTIONS, "snapshot")}
+    found = {name: actions.get(f"vm.{name}") for name in (*BULK_ACTIONS, "clone", "snapshot")}
     return {name: (action, _least_params(action)) for name, action in found.items()}
 
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from drivers.fake.console import FakeConsole
     from drivers.fake.world import FakeWorld
-    from drivers.types import AddressInfo, GuestSpec
+    from drivers.types import AddressInfo, CloneSpec, GuestSpec
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -76,6 +76,7 @@ _FEATURES = frozenset(
         Feature.METRICS_NETWORK,
         Feature.EVENTS,
         Feature.CREATE,
+        Feature.CLONE,
         Feature.ADDRESSES,
         Feature.STORAGE_POOLS,
         Feature.STORAGE_MANAGE,
@@ -265,6 +266,10 @@ class FakeSession(Session):
         return self.world.create(spec)
 
     @_verb
+    def clone(self, ref: GuestRef, spec: CloneSpec) -> GuestInfo:
+        return self.world.clone(ref, spec)
+
+    @_verb
     def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
         self.world.set_metadata(ref, facts, title=title, description=description)
 
@@ -318,8 +323,8 @@ class FakeSession(Session):
         return self.world.storage.volume_create(pool, spec)
 
     @_verb
-    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str) -> VolumeInfo:
-        return self.world.storage.volume_clone(pool, spec, source=source)
+    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str, source_pool: str = "") -> VolumeInfo:
+        return self.world.storage.volume_clone(pool, spec, source=source, source_pool=source_pool)
 
     @_verb
     def volume_resize(self, pool: str, name: str, *, capacity_bytes: int) -> None:

@@ -252,13 +252,14 @@ class FakeStorage:
             place.volumes[spec.name] = volume
             return self._info(place, volume)
 
-    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str) -> VolumeInfo:
+    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str, source_pool: str = "") -> VolumeInfo:
         """With all that is written in `source`."""
         with self._lock:
             place = self._running(pool)
-            original = self._volume(place, source)
+            origin = self._running(source_pool) if source_pool else place
+            original = self._volume(origin, source)
             with refusing():
-                check_growth(self._info(place, original), spec.capacity_bytes)
+                check_growth(self._info(origin, original), spec.capacity_bytes)
             volume = self._new(place, spec)
             if len(original.content) > place.free_bytes:
                 raise _full(pool)

@@ -54,7 +54,7 @@ from drivers.types import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from drivers.types import AddressInfo, GuestSpec
+    from drivers.types import AddressInfo, CloneSpec, GuestSpec
 
 log = logging.getLogger(__name__)
 
@@ -390,6 +390,16 @@ class FakeWorld(SnapshotVerbs):
             if there is not None:
                 return there.info()
         return self.define(xml)
+
+    def clone(self, ref: GuestRef, spec: CloneSpec) -> GuestInfo:
+        """As `create`, like another guest. Raises NotFound, AlreadyExists, InvalidDefinition."""
+        if not spec.name.strip() or not spec.name.isprintable():
+            raise InvalidDefinition("A name has nothing that cannot be printed.")
+        with self._changed:
+            there = self._guests.get(spec.uuid.lower())
+            if there is not None:
+                return there.info()
+        return self.define(design.cloned(self.definition(ref), spec))
 
     def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
         """Change what is ours to say of it, in its definition."""

@@ -88,11 +88,11 @@ LATER: dict[Feature, str] = {
     Feature.HOTPLUG_MEMORY: "This version does not change hardware here yet.",
     Feature.HOTPLUG_INTERFACE: "This version does not change hardware here yet.",
     Feature.HOST_DEVICES: "This version does not hand devices of the host to guests here yet.",
-    Feature.CLONE: "This version does not clone guests here yet.",
 }
 UNMADE: dict[Feature, str] = {
     Feature.CREATE: "This version does not make guests here yet.",
     Feature.ADDRESSES: "This version does not ask for addresses here yet.",
+    Feature.CLONE: "This version does not clone guests here yet.",
 }
 """For the kinds that have no design."""
 NO_RENAME = "libvirt renames no guests of this kind (only QEMU's); define it anew under the other name."
@@ -286,7 +286,14 @@ class QemuDriver(LibvirtDriver):
         | SAVING
         | MAKING
         | SNAPSHOTS
-        | {Feature.RENAME, Feature.RESET, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC, Feature.SCREENSHOT}
+        | {
+            Feature.RENAME,
+            Feature.CLONE,
+            Feature.RESET,
+            Feature.CONSOLE_SERIAL,
+            Feature.CONSOLE_VNC,
+            Feature.SCREENSHOT,
+        }
     )
     reasons = {
         **LATER,
@@ -339,6 +346,8 @@ class LxcDriver(LibvirtDriver):
     reasons = {
         **LATER,
         Feature.RENAME: NO_RENAME,
+        Feature.CLONE: "A container's root is a directory of the host, and a clone would write into the same one. Copy it there, and make "
+        "a container of the copy.",
         Feature.RESET: "A container has no reset button.",
         Feature.MANAGED_SAVE: "libvirt cannot save a container's memory.",
         Feature.DISCARD_MANAGED_SAVE: "libvirt cannot save a container's memory, so there is nothing to discard.",
@@ -391,7 +400,14 @@ class TestDriver(LibvirtDriver):
     product = "Test"
     schemes = ("test",)
     transports = ("",)
-    features = POWER | HOLDINGS | SAVING | MAKING | SNAPSHOTS | {Feature.RENAME, Feature.RESET, Feature.SCREENSHOT}
+    features = (
+        POWER
+        | HOLDINGS
+        | SAVING
+        | MAKING
+        | SNAPSHOTS
+        | {Feature.RENAME, Feature.CLONE, Feature.RESET, Feature.SCREENSHOT}
+    )
     reasons = {
         **LATER,
         Feature.SNAPSHOTS_LIVE: "A simulated guest that runs is kept with its memory only: shut it down first.",

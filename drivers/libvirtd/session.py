@@ -32,6 +32,7 @@ from drivers.libvirtd.guests import (
     read_live,
 )
 from drivers.libvirtd.patience import Patience
+from drivers.libvirtd.session_clone import CloneFacet
 from drivers.libvirtd.session_create import CreateFacet
 from drivers.libvirtd.session_definition import DefinitionFacet
 from drivers.libvirtd.session_host import (
@@ -71,7 +72,15 @@ _CLOSE_REASONS = {
 
 
 class LibvirtSession(
-    HostFacet, DefinitionFacet, CreateFacet, AddressFacet, SnapshotFacet, StorageFacet, NetworkFacet, Session
+    HostFacet,
+    DefinitionFacet,
+    CreateFacet,
+    CloneFacet,
+    AddressFacet,
+    SnapshotFacet,
+    StorageFacet,
+    NetworkFacet,
+    Session,
 ):
     """One live connection.
 

@@ -109,7 +109,7 @@ class XenDriver(LibvirtDriver):
     label = "Xen"
     product = "Xen"
     schemes = ("xen",)
-    features = POWER | HOLDINGS | SAVING | MAKING | {Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
+    features = POWER | HOLDINGS | SAVING | MAKING | {Feature.CLONE, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
     reasons = {
         **LATER,
         Feature.RENAME: NO_RENAME,

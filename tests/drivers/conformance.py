@@ -28,6 +28,7 @@ from drivers.errors import (
 )
 from drivers.types import (
     AddressInfo,
+    CloneSpec,
     Feature,
     GuestEvent,
     GuestEventKind,
@@ -37,6 +38,7 @@ from drivers.types import (
     SnapshotSpec,
 )
 from tests import scorecard
+from tests.drivers.conformance_clone import CloneConformance
 from tests.drivers.conformance_snapshots import SnapshotConformance
 from tests.drivers.holdings import HoldingsConformance
 from tests.waiting import wait_until
@@ -72,6 +74,7 @@ VERBS: dict[Feature, Callable[[Session, GuestRef], object]] = {
     Feature.SCREENSHOT: lambda session, ref: session.screenshot(ref),
     Feature.CREATE: lambda session, ref: session.create(GuestSpec(name=ref.name, uuid=str(uuid.uuid4()))),
     Feature.ADDRESSES: lambda session, ref: session.addresses(ref),
+    Feature.CLONE: lambda session, ref: session.clone(ref, CloneSpec(name=f"{ref.name}-2", uuid=str(uuid.uuid4()))),
     Feature.SNAPSHOTS_DISK: lambda session, ref: session.snapshot_create(ref, SnapshotSpec(name="first")),
     Feature.SNAPSHOTS_MEMORY: lambda session, ref: session.snapshot_create(
         ref, SnapshotSpec(name="first", memory=True)
@@ -208,7 +211,7 @@ def ask(console: Console, question: bytes, answer: bytes, seconds: float = 60.0)
         patience = min(2.0, patience * 2)
 
 
-class Conformance(SnapshotConformance, HoldingsConformance):
+class Conformance(SnapshotConformance, CloneConformance, HoldingsConformance):
     """Derive, and give a `lab` fixture."""
 
     # -- what is declared -----------------------------------------------------------------------------------------
