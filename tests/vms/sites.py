@@ -47,9 +47,9 @@ def made(api: Api, spec: dict[str, Any]) -> dict[str, Any]:
     return ended
 
 
-def gone(api: Api, vm: str) -> dict[str, Any]:
+def gone(api: Api, vm: str, *, storage: str = "delete") -> dict[str, Any]:
     """The result of deleting a guest for good, with its disks."""
-    answer = api.delete(f"/vms/{vm}?force=true&storage=delete&bin=false", Prefer="wait=60")
+    answer = api.delete(f"/vms/{vm}?force=true&storage={storage}&bin=false", Prefer="wait=60")
     assert answer.json().get("state") == "succeeded", answer.content
     result: dict[str, Any] = answer.json()["result"]
     return result
