@@ -21,9 +21,10 @@ if TYPE_CHECKING:
         AddressInfo,
         CloneSpec,
         Device,
+        DhcpHost,
         Endpoint,
+        FilterInfo,
         Finding,
-        GuestEvent,
         GuestHardware,
         GuestInfo,
         GuestRef,
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
         HardwareOptions,
         HostDevice,
         HostInfo,
+        HostInterface,
         HostNode,
         HostStats,
         LeaseInfo,
         NetworkInfo,
         NetworkSpec,
+        News,
         PoolInfo,
         PoolSpec,
         SnapshotInfo,
@@ -405,6 +408,36 @@ class Session(ABC):
         """Stop and undefine it."""
         raise self.unsupported(Feature.NETWORKS_MANAGE)
 
+    def network_keep(self, name: str, host: DhcpHost) -> None:
+        """Keep an address for a MAC, in place of what was kept for it: at once where it is active, and in the definition.
+
+        Raises WrongState when it gives no addresses out, InvalidDefinition for an address that cannot be, NotFound.
+        """
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_release(self, name: str, mac: str) -> None:
+        """Keep none for this MAC any more, at once and in the definition."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def host_interfaces(self) -> Sequence[HostInterface]:
+        """The host's own network interfaces, without those of guests. Raises Unsupported where nothing is known of them."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def filters(self) -> Sequence[FilterInfo]:
+        """All network filters. Raises Unsupported where there are none."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def filter_define(self, xml: str, *, name: str = "") -> FilterInfo:
+        """Make a filter, or change the one of this name; guests that run with it have it at once.
+
+        Raises InvalidDefinition, AlreadyExists (making), NotFound (changing).
+        """
+        raise self.unsupported(Feature.NETWORKS)
+
+    def filter_delete(self, name: str) -> None:
+        """Remove it. Raises WrongState while another filter takes it in, or a guest runs with it; NotFound."""
+        raise self.unsupported(Feature.NETWORKS)
+
     # -- watching ----------------------------------------------------------------------------------------------------
     def stats(self) -> Sequence[GuestStats]:
         """Counters of all running guests, by a bulk call where there is one; a guest that hangs is left out."""
@@ -414,8 +447,10 @@ class Session(ABC):
     def host_stats(self) -> HostStats:
         """Counters of the host."""
 
-    def subscribe(self, sink: Callable[[GuestEvent], None]) -> None:
+    def subscribe(self, sink: Callable[[News], None]) -> None:
         """Send news to `sink` from now on, from a foreign thread; `sink` must only put it on a queue.
+
+        Of guests always; of pools and networks where the hypervisor tells any, so that they are looked at now and then all the same.
 
         Raises Unsupported where the hypervisor has no events (then `drivers.polling` makes them).
         """

@@ -105,6 +105,20 @@ class PoolSample(models.Model):
         return f"{self.pool_id} {self.at}"
 
 
+class LostVolume(models.Model):
+    """A volume that was there until some minutes ago: a reading that began before does not bring it back."""
+
+    pool = models.ForeignKey("storage.StoragePool", on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=255)
+    lost_at = models.DateTimeField(help_text="before the reading that missed it")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["pool", "name"], name="lost_volume_unique_in_pool")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Volume(BaseModel):
     """A volume of a pool. Deleted with its last sight: nothing but its name would be left to remember."""
 

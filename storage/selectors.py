@@ -104,7 +104,7 @@ def count_volumes(pools: Sequence[StoragePool]) -> None:
     unwritten = Greatest(whole - written, 0.0)
     rows = Volume.objects.filter(pool__in=by_id).order_by().values_list("pool")
     rows = rows.annotate(number=Count("pk"), promised=Sum(whole), unwritten=Sum(unwritten))
-    for pk, number, promised, left in rows if by_id else ():
+    for pk, number, promised, left in rows:
         pool = by_id[pk]
         pool.volume_count, pool.promised_bytes, pool.unwritten_bytes = number, int(promised), int(left)
 

@@ -18,19 +18,22 @@ from drivers.fake.world import (
     world,
 )
 from drivers.types import (
+    DhcpHost,
     Endpoint,
     Feature,
+    FilterInfo,
     Finding,
-    GuestEvent,
     GuestInfo,
     GuestRef,
     GuestState,
     GuestStats,
     HostInfo,
+    HostInterface,
     HostStats,
     LeaseInfo,
     NetworkInfo,
     NetworkSpec,
+    News,
     PoolInfo,
     PoolSpec,
     SnapshotInfo,
@@ -142,7 +145,7 @@ class FakeSession(Session):
         self.world = place
         self.broken = ""
         self.under_way = 0
-        self.sinks: list[Callable[[GuestEvent], None]] = []
+        self.sinks: list[Callable[[News], None]] = []
         self._on_close: list[Callable[[str], None]] = []
 
     @_verb
@@ -380,6 +383,30 @@ class FakeSession(Session):
     def network_delete(self, name: str) -> None:
         self.world.networks.network_delete(name)
 
+    @_verb
+    def network_keep(self, name: str, host: DhcpHost) -> None:
+        self.world.networks.network_keep(name, host)
+
+    @_verb
+    def network_release(self, name: str, mac: str) -> None:
+        self.world.networks.network_release(name, mac)
+
+    @_verb
+    def host_interfaces(self) -> Sequence[HostInterface]:
+        return self.world.networks.host_interfaces()
+
+    @_verb
+    def filters(self) -> Sequence[FilterInfo]:
+        return self.world.networks.filters()
+
+    @_verb
+    def filter_define(self, xml: str, *, name: str = "") -> FilterInfo:
+        return self.world.networks.filter_define(xml, name=name)
+
+    @_verb
+    def filter_delete(self, name: str) -> None:
+        self.world.networks.filter_delete(name)
+
     def _still_here(self) -> None:
         if self.broken:
             raise Unreachable(f"The connection to {self.world.name} is closed: {self.broken}.")
@@ -416,7 +443,7 @@ class FakeSession(Session):
         return self.world.host_stats()
 
     @_verb
-    def subscribe(self, sink: Callable[[GuestEvent], None]) -> None:
+    def subscribe(self, sink: Callable[[News], None]) -> None:
         """News comes in the thread that causes it."""
         self.sinks.append(sink)
 

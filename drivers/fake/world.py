@@ -54,7 +54,7 @@ from drivers.types import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from drivers.types import AddressInfo, CloneSpec, GuestSpec
+    from drivers.types import AddressInfo, CloneSpec, GuestSpec, News
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Connection(Protocol):
 
     broken: str
     under_way: int
-    sinks: list[Callable[[GuestEvent], None]]
+    sinks: list[Callable[[News], None]]
 
     def lost(self, reason: str) -> None:
         """Fire the close callbacks, once."""
@@ -126,8 +126,12 @@ class FakeWorld(SnapshotVerbs):
         self._guests: dict[str, Guest] = {}
         self._sessions: list[Connection] = []
         self._born = self.clock()
-        self.storage = FakeStorage(self._changed, lambda pool: uuids.uuid5(NAMESPACE, f"{name}/pool/{pool}"))
-        self.networks = FakeNetworks(self._changed, lambda network: uuids.uuid5(NAMESPACE, f"{name}/network/{network}"))
+        self.storage = FakeStorage(
+            self._changed, lambda pool: uuids.uuid5(NAMESPACE, f"{name}/pool/{pool}"), tell=self._tell
+        )
+        self.networks = FakeNetworks(
+            self._changed, lambda network: uuids.uuid5(NAMESPACE, f"{name}/network/{network}"), tell=self._tell
+        )
 
     @property
     def endpoint(self) -> Endpoint:
@@ -593,21 +597,26 @@ class FakeWorld(SnapshotVerbs):
         """Tell every subscriber and end the console: with no lock held, both are foreign code."""
         if console is not None:
             console.close()
-        event = GuestEvent(
-            uuid=guest.uuid,
-            name=guest.name,
-            kind=kind,
-            reason=reason,
-            at=time.monotonic(),
-            snapshots="snapshot" in reason,
+        self._tell(
+            GuestEvent(
+                uuid=guest.uuid,
+                name=guest.name,
+                kind=kind,
+                reason=reason,
+                at=time.monotonic(),
+                snapshots="snapshot" in reason,
+            )
         )
+
+    def _tell(self, event: News) -> None:
+        """Every subscriber, with no lock held."""
         with self._changed:
             sinks = [sink for session in self._sessions for sink in session.sinks]
         for sink in sinks:
             try:
                 sink(event)
             except Exception:
-                log.exception("a sink of guest events failed")
+                log.exception("a sink of news failed")
 
 
 _worlds: dict[str, FakeWorld] = {}

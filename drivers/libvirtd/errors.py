@@ -137,6 +137,14 @@ TABLE: tuple[Row, ...] = (
     Row(
         libvirt.VIR_ERR_OPERATION_FAILED,
         errors.AlreadyExists,
+        "measured: a network filter of another identifier and the same name",
+        domains=frozenset({libvirt.VIR_FROM_NWFILTER}),
+        text=("already exists with uuid",),
+        say="There is a network filter of this name already.",
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_FAILED,
+        errors.AlreadyExists,
         "measured: a second pool on the same directory, device or export",
         text=("storage source conflict",),
     ),
@@ -445,6 +453,8 @@ TABLE: tuple[Row, ...] = (
         say="The storage pool has no such volume; refresh the pool if somebody else made it.",
     ),
     Row(libvirt.VIR_ERR_NO_NETWORK, errors.NotFound, "lookup", say="The host has no such network."),
+    Row(libvirt.VIR_ERR_NO_NWFILTER, errors.NotFound, "lookup", say="The host has no such network filter."),
+    Row(libvirt.VIR_ERR_NO_NODE_DEVICE, errors.NotFound, "it went between listing and reading"),
     Row(libvirt.VIR_ERR_NO_DOMAIN_METADATA, errors.NotFound, "no metadata under our namespace"),
     Row(libvirt.VIR_ERR_DEVICE_MISSING, errors.NotFound, "measured: detach of what is not there"),
     Row(libvirt.VIR_ERR_DOM_EXIST, errors.AlreadyExists, "define or create"),

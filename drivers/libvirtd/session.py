@@ -41,6 +41,7 @@ from drivers.libvirtd.session_host import (
 from drivers.libvirtd.session_network import NetworkFacet
 from drivers.libvirtd.session_snapshots import SnapshotFacet
 from drivers.libvirtd.session_storage import StorageFacet
+from drivers.libvirtd.session_wires import FilterFacet
 from drivers.libvirtd.states import guest_state
 from drivers.libvirtd.streams import SerialConsole
 from drivers.libvirtd.uri import host_of, is_local
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
     from drivers.base import Console
     from drivers.libvirtd.kinds import LibvirtDriver
-    from drivers.types import Endpoint, GuestEvent, GuestInfo, GuestRef, GuestStats, HostStats, PoolInfo, Support
+    from drivers.types import Endpoint, GuestInfo, GuestRef, GuestStats, HostStats, News, PoolInfo, Support
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class LibvirtSession(
     SnapshotFacet,
     StorageFacet,
     NetworkFacet,
+    FilterFacet,
     Session,
 ):
     """One live connection.
@@ -104,7 +106,7 @@ class LibvirtSession(
         self._held: libvirt.virConnect | None = connection
         self._shared = shared_tap is not None
         self._tap = shared_tap or EventTap(connection)
-        self._sinks: list[Callable[[GuestEvent], None]] = []
+        self._sinks: list[Callable[[News], None]] = []
         self._life = threading.Lock()
         self._lost: str | None = None
         self._on_lost: list[Callable[[str], None]] = []
@@ -359,7 +361,7 @@ class LibvirtSession(
         with translate():
             return stats.host_stats(self._connection, free_unit=self._driver.free_memory_unit)
 
-    def subscribe(self, sink: Callable[[GuestEvent], None]) -> None:
+    def subscribe(self, sink: Callable[[News], None]) -> None:
         """Events from now on."""
         self._require(Feature.EVENTS)
         with translate(feature=str(Feature.EVENTS)):

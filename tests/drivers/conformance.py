@@ -162,7 +162,7 @@ class News:
 
     def __init__(self, session: Session) -> None:
         self.events: queue.SimpleQueue[GuestEvent] = queue.SimpleQueue()
-        session.subscribe(self.events.put)
+        session.subscribe(lambda event: self.events.put(event) if isinstance(event, GuestEvent) else None)
 
     def expect(self, ref: GuestRef, *words: str, seconds: float = 20.0) -> GuestEvent:
         """The next event of the guest whose reason has one of these words in it."""

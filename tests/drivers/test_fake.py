@@ -75,6 +75,8 @@ def lab(place: FakeWorld, session):
 
     numbers = itertools.count()
     place.networks.add()
+    place.networks.add_interface("lo", "loopback", speed_mbps=None)
+    place.networks.add_interface("eth0")
     return Lab(
         driver=registry.get("fake"),
         endpoint=place.endpoint,

@@ -118,7 +118,8 @@ def plan_clones(vm: VM, asked: CloneIn, *, by: Actor) -> list[PlannedClone]:
     names = names_of(asked.name, asked.count)
     check_names(vm, names)
     macs = [nic.mac for nic in VMNic.objects.filter(vm=vm.pk) if nic.mac]
-    return [_planned(name, disks, pool, macs, seeded=asked.cloud_init is not None) for name in names]
+    seeded, driver = asked.cloud_init is not None, vm.hypervisor.driver
+    return [_planned(name, disks, pool, {mac: new_mac(driver) for mac in macs}, seeded=seeded) for name in names]
 
 
 def _pool(vm: VM, asked: CloneIn, by: Actor) -> StoragePool | None:
@@ -132,7 +133,7 @@ def _pool(vm: VM, asked: CloneIn, by: Actor) -> StoragePool | None:
 
 
 def _planned(
-    name: str, disks: list[SourceDisk], pool: StoragePool | None, macs: list[str], *, seeded: bool
+    name: str, disks: list[SourceDisk], pool: StoragePool | None, macs: dict[str, str], *, seeded: bool
 ) -> PlannedClone:
     pk = uuid7()
     stem = f"{name}-{pk.hex[-8:]}"
@@ -147,7 +148,7 @@ def _planned(
             planned.append(PlannedCopy(target=disk.target, how="empty"))
         elif seeded:
             planned.append(_seed(disk, disks, pool, stem))
-    return PlannedClone(id=pk, name=name, disks=planned, macs={mac: new_mac() for mac in macs})
+    return PlannedClone(id=pk, name=name, disks=planned, macs=macs)
 
 
 def _copy(disk: SourceDisk, pool: StoragePool | None, stem: str, number: int) -> PlannedCopy:

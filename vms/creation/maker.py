@@ -203,7 +203,15 @@ class Maker:
         if plan.seed is not None:
             place = plan.seed.pool, plan.seed.volume
             disks.append(
-                DiskSpec(pool=place[0], volume=place[1], path=paths[place], device="cdrom", readonly=True, format="raw")
+                DiskSpec(
+                    pool=place[0],
+                    volume=place[1],
+                    path=paths[place],
+                    device="cdrom",
+                    readonly=True,
+                    format="raw",
+                    seed=True,
+                )
             )
         return GuestSpec(
             name=plan.name,

@@ -10,7 +10,7 @@ import contextlib
 import io
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import cloudinit
 from core.errors import Missing, VmmError
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from operations.actions import Context
     from storage.models import StoragePool
     from vms.creation.plan import PlannedFile
-
-READINGS: Final = 5
 
 
 @dataclass(slots=True)
@@ -99,11 +97,6 @@ class Volumes:
 
 
 def _write_down(session: Session, pool: StoragePool, name: str) -> None:
-    """A volume as it is now, in its row. A row is not what a guest waits for: the next survey of the pool sees it too.
-
-    A reading that began before somebody else's was written is refused as old news, which happens where many are made at once.
-    """
-    for _ in range(READINGS):
-        with contextlib.suppress(Missing):
-            read_volume(session, pool, name)
-            return
+    """A volume as it is now, in its row. A row is not what a guest waits for: the next survey of the pool sees it too."""
+    with contextlib.suppress(Missing):
+        read_volume(session, pool, name)

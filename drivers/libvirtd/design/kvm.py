@@ -61,6 +61,7 @@ _VIRT = Platform(machines=("virt",), cdrom_buses=("scsi", "usb"), bios=False)
 PLATFORMS: Final = {"x86_64": _X86, "i686": _X86, "aarch64": _VIRT, "riscv64": _VIRT}
 _NOT_INTEL: Final = frozenset({"AMD", "Hygon"})
 _DISK_BUSES: Final = ("virtio", "scsi", "sata", "ide")
+_PARAVIRTUAL: Final = frozenset({"virtio", "scsi"})
 _VIDEOS: Final = ("virtio", "vga", "bochs", "cirrus")
 _NO_CONTAINER: Final = {
     "root": "a machine has disks; containers have root directories.",
@@ -263,10 +264,14 @@ def _board(spec: GuestSpec, domain: Domain, chosen: _Choice) -> None:
 def _disks(spec: GuestSpec, domain: Domain, chosen: _Choice) -> None:
     offered = common.words(chosen.offered.buses)
     targets = common.Targets()
+    windows = spec.os_id.startswith(common.WINDOWS)
     for number, disk in enumerate(spec.disks):
         where = f"disks[{number}]"
         made = common.disk(disk, where)
         preferred = chosen.platform.cdrom_buses if disk.device == "cdrom" else _DISK_BUSES
+        if disk.seed and not windows and any(one.bus in _PARAVIRTUAL for one in domain.disks):
+            # Kernels made for clouds have drivers for nothing else: Debian's has no AHCI, and never sees a CD on SATA.
+            preferred = ("scsi", *preferred)
         made.driver_name = "qemu"
         made.bus = common.offered_bus(disk.bus, preferred, offered, where)
         made.target = targets.next(made.bus)
