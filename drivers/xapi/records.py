@@ -8,8 +8,9 @@ import json
 import re
 import time
 import xmlrpc.client
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drivers.types import (
     DiskInfo,
@@ -22,9 +23,6 @@ from drivers.types import (
     VirtualizationType,
 )
 from drivers.xapi.errors import Garbled
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Record = dict[str, Any]
 Table = dict[str, Record]
@@ -152,6 +150,8 @@ class Around:
 
     vbds: Table = field(default_factory=dict)
     vdis: Table = field(default_factory=dict)
+    places: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """A disk's reference → its pool and its name there."""
     vifs: Table = field(default_factory=dict)
     networks: Table = field(default_factory=dict)
     metrics: Table = field(default_factory=dict)
@@ -237,6 +237,7 @@ def _disks(vm: Mapping[str, Any], around: Around) -> tuple[DiskInfo, ...]:
     for ref in references(vm, "VBDs"):
         vbd = around.vbds.get(ref, {})
         vdi = around.vdis.get(text(vbd, "VDI"), {})
+        pool, name = around.places.get(text(vbd, "VDI"), ("", ""))
         if not vbd:
             continue
         found.append(
@@ -244,7 +245,8 @@ def _disks(vm: Mapping[str, Any], around: Around) -> tuple[DiskInfo, ...]:
                 target=text(vbd, "device") or text(vbd, "userdevice"),
                 device="cdrom" if text(vbd, "type") == "CD" else "disk",
                 bus="xen",
-                source=text(vdi, "name_label") or text(vdi, "uuid") or None,
+                source=name or text(vdi, "uuid") or None,
+                pool=pool or None,
                 size_bytes=number(vdi, "virtual_size") or None,
                 readonly=text(vbd, "mode") == "RO",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
+import uuid
 import xmlrpc.client
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,13 +29,17 @@ from drivers.errors import (
 )
 from drivers.types import (
     Credentials,
+    DiskSpec,
     Endpoint,
     Feature,
     GuestEventKind,
     GuestRef,
+    GuestSpec,
     GuestState,
+    NicSpec,
     SnapshotSpec,
     Technique,
+    VolumeSpec,
 )
 from drivers.xapi import events, records, snapshots, stats, wire
 from drivers.xapi.errors import TABLE, Garbled, driver_error
@@ -51,6 +56,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.lab]
 
 ROOT = Path(__file__).parents[2]
+ETH0 = "Pool-wide network associated with eth0"
 DRIVER = registry.get("xapi")
 
 
@@ -86,9 +92,28 @@ class TestConformance(Conformance):
             uuid = xapi_host.make()
             return GuestRef(uuid=uuid, name=xapi_host.api.VM.get_name_label(xapi_host.ref(uuid)))
 
+        def spec() -> GuestSpec:
+            name = f"vmmtest-{uuid.uuid4().hex[:8]}"
+            disk = session.volume_create("Local storage", VolumeSpec(name=name, capacity_bytes=1 << 24, format="vdi"))
+            disc = session.volume("CD images", "install.iso")
+            return GuestSpec(
+                name=name, uuid=str(uuid.uuid4()), vcpus=2, memory_bytes=64 << 20,
+                disks=(
+                    DiskSpec(pool="Local storage", volume=name, path=disk.path, format="vdi"),
+                    DiskSpec(pool="CD images", volume=disc.name, path="", device="cdrom", readonly=True),
+                ),
+                interfaces=(NicSpec(network=ETH0, mac="00:16:3e:12:34:56"),),
+            )  # fmt: skip
+
+        def addressed() -> GuestRef:
+            ref = make()
+            session.start(ref)
+            xapi_host.tell_address(ref.uuid, "192.0.2.17")
+            return ref
+
         return Lab(
-            driver=DRIVER, endpoint=endpoint(xapi_host), session=session,
-            make=make, make_shell=make, make_screen=make, killed="",
+            driver=DRIVER, endpoint=endpoint(xapi_host), session=session, spec=spec, addressed=addressed,
+            make=make, make_shell=make, make_screen=make, killed="", given_pool="Local storage", network=ETH0,
         )  # fmt: skip
 
 
@@ -331,7 +356,7 @@ def test_guests_when_there_are_many_then_no_more_calls(xapi_host, session):
         xapi_host.make()
     before = session._wire.calls
     session.guests()
-    assert session._wire.calls - before == first == 8
+    assert session._wire.calls - before == first == 9
 
 
 def test_templates_snapshots_and_control_domains_are_no_guests(xapi_host, session):
