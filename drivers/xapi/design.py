@@ -9,11 +9,9 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from drivers import specs
-from drivers.xapi.records import mapping, text
+from drivers.xapi.records import FACT_PREFIX, TITLE_KEY, mapping, text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from drivers.types import GuestSpec
     from drivers.xapi.records import Record
 
@@ -21,8 +19,6 @@ TEMPLATE: Final = "Other install media"
 NAME_MAX: Final = 255
 UUID_KEY: Final = "vmmanager.uuid"
 """Key of other_config: XAPI gives identities of its own, by this a guest is known again that an interrupted attempt has made."""
-FACT_PREFIX: Final = "vmmanager.fact."
-TITLE_KEY: Final = "vmmanager.title"
 DRIVES_MAX: Final = 16
 _EMULATED: Final = (3, 2, 1)
 """Places of CDs: firmware and installers see only the first four drives, the first of which is the disk's."""
@@ -180,12 +176,3 @@ def _marks(spec: GuestSpec) -> dict[str, str]:
     found = {UUID_KEY: spec.uuid.lower(), TITLE_KEY: spec.title}
     found |= {f"{FACT_PREFIX}{name}": value for name, value in spec.metadata.items()}
     return {name: value for name, value in found.items() if value or name.startswith(FACT_PREFIX)}
-
-
-def facts(other_config: Mapping[str, Any]) -> dict[str, str]:
-    """Our own facts among a guest's other configuration."""
-    return {
-        key.removeprefix(FACT_PREFIX): value
-        for key, value in other_config.items()
-        if key.startswith(FACT_PREFIX) and isinstance(value, str)
-    }

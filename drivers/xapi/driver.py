@@ -69,7 +69,7 @@ class XapiDriver(Driver):
         Feature.SCREENSHOT: "XenServer has no call for a picture of the screen; open the console instead.",
         Feature.MIGRATION_LIVE: _NOT_YET,
         Feature.STORAGE_MANAGE: "Storage repositories are made and removed at the XenServer; here they are shown, and hold new disks.",
-        Feature.STORAGE_CONTENT: "This version writes nothing into XenServer's disks yet: put a CD image into an ISO repository, and name it.",
+        Feature.STORAGE_CONTENT: "This version writes nothing into disks there yet: put a CD image into an ISO repository, and name it.",
         Feature.NETWORKS_MANAGE: "Networks are made and removed at the XenServer; here guests are put on them.",
         Feature.HOTPLUG_DISK: _NOT_YET,
         Feature.HARDWARE: _NOT_YET,

@@ -8,9 +8,8 @@ import json
 import re
 import time
 import xmlrpc.client
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drivers.types import (
     DiskInfo,
@@ -24,10 +23,16 @@ from drivers.types import (
 )
 from drivers.xapi.errors import Garbled
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 Record = dict[str, Any]
 Table = dict[str, Record]
 
 NULL = "OpaqueRef:NULL"
+FACT_PREFIX = "vmmanager.fact."
+TITLE_KEY = "vmmanager.title"
+"""Keys of a guest's other_config: what is ours to say of it."""
 AUTOSTART = "auto_poweron"
 """Key of other_config. XAPI starts a guest that has it only where the pool has it too."""
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -216,6 +221,7 @@ def guest_info(vm: Mapping[str, Any], around: Around) -> GuestInfo:
         max_memory_bytes=max(most, target),
         autostart=around.autostart and wants_autostart(vm),
         has_managed_save=text(vm, "power_state") == "Suspended",
+        title=text(mapping(vm, "other_config"), TITLE_KEY),
         description=text(vm, "name_description"),
         disks=disks,
         interfaces=interfaces,
@@ -223,8 +229,18 @@ def guest_info(vm: Mapping[str, Any], around: Around) -> GuestInfo:
         consoles=("vnc",),
         os=text(system, "name"),
         boot=boot,
+        metadata=facts(mapping(vm, "other_config")),
         xml_digest=hashlib.sha256(json.dumps([repr(row) for row in rows]).encode()).hexdigest(),
     )
+
+
+def facts(other_config: Mapping[str, Any]) -> dict[str, str]:
+    """Our own facts among a guest's other configuration."""
+    return {
+        key.removeprefix(FACT_PREFIX): value
+        for key, value in other_config.items()
+        if key.startswith(FACT_PREFIX) and isinstance(value, str)
+    }
 
 
 def wants_autostart(row: Mapping[str, Any]) -> bool:

@@ -223,7 +223,7 @@ class Layout:
                 f"/disks/{number}/size_bytes", f"{name} has {format_bytes(least)}; a disk is never made smaller"
             )
         if disk.clone == "full":
-            format_ = disk.format or next(iter(pool.formats), "raw")
+            format_: str = disk.format or next(iter(pool.formats), "raw")
             return self._new(number, disk, pool, how="full", format_=format_, size_bytes=size, **behind)
         return self._new(number, disk, pool, how="linked", format_="qcow2", size_bytes=size, **behind)
 
