@@ -222,7 +222,7 @@ class DockerSession(Session):
     def networks(self) -> Sequence[NetworkInfo]:
         """What a container can be put on, by its name. One call."""
         rows = self._call(lambda: self._engine.documents(lambda client: client.networks(), what="networks"))
-        return network_infos(rows, podman=self._engine.podman)
+        return network_infos(rows, podman=bool(self._engine.podman))
 
     def _made_before(self, spec: GuestSpec) -> str | None:
         labels = {"label": [f"{design.UUID_LABEL}={spec.uuid.lower()}"]}

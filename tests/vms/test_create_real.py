@@ -142,7 +142,9 @@ def test_marker_on_the_console_and_a_kill_in_the_middle(
 
 
 def test_a_container_of_libvirts_own_from_a_directory(server: Server, made_guest: Any) -> None:
-    lxc = wait_until(lambda: next((one for one in server.all("/hypervisors") if one["driver"] == "lxc"), None), 20, "LXC")
+    lxc = wait_until(
+        lambda: next((one for one in server.all("/hypervisors") if one["driver"] == "lxc"), None), 20, "LXC"
+    )
     guest = made_guest(LXC_URI)
     root = container_root(guest.directory)
     spec = {
