@@ -76,7 +76,7 @@ UNKNOWN: Final = "has no seed that was made here: it was made without cloud-init
 
 def seed_of(vm: VM) -> Volume:
     """The volume that is its seed, with pool and hypervisor. Two queries. Raises NoSeed."""
-    for disk in vm.disks.filter(device="cdrom", source__endswith=SEED_ENDING):
+    for disk in vm.disks.filter(readonly=True, source__endswith=SEED_ENDING):
         rows = Volume.objects.select_related("pool__hypervisor__host").filter(
             pool__host=vm.hypervisor.host_id, pool__gone_at=None
         )
