@@ -37,6 +37,7 @@ from vms.creation.api import router as vms_router
 from vms.definitions.api import router as definitions_router
 from vms.schedules.api import router as schedules_router
 from vms.services import ACTIONS
+from vms.seeds.api import router as seeds_router
 from vms.snapshots.api import router as snapshots_router
 
 log = logging.getLogger(__name__)
@@ -205,6 +206,7 @@ for _router in (
     vms_router,
     definitions_router,
     snapshots_router,
+    seeds_router,
     schedules_router,
     consoles_router,
     operations_router,

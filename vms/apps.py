@@ -19,4 +19,5 @@ class VmsConfig(AppConfig):
         uses.register(GuestDisks())
         guests.register(plugs)
         import_module("vms.definitions.actions")
+        import_module("vms.seeds.actions")
         import_module("vms.snapshots.actions")
