@@ -46,6 +46,7 @@ class Place:
 
     @property
     def image(self) -> Path:
+        """What `cloud-image` has built."""
         return local.LABS_DIR / "cloud-image" / "debian.qcow2"
 
     @property

@@ -133,7 +133,9 @@ def _network_config(parts: Parts) -> str:
             _dump(value["network"]) if isinstance(value, dict) and set(value) == {"network"} else parts.network_config
         )
     if len(parts.macs) < 2:
-        return ""  # where nothing is said cloud-init asks for an address on the interface that there is, on every system
+        return (
+            ""  # where nothing is said cloud-init asks for an address on the interface that there is, on every system
+        )
     # Found by their addresses. Each has a name: but for netplan, cloud-init's writers take the key for the interface's own
     # name, and would configure one that is not there. The first is waited for at boot, the others are not.
     devices = {

@@ -25,6 +25,7 @@ _PAGES = {
     "volume": "/storage/volumes/",
     "network": "/networks/",
     "image": "/images/",
+    "template": "/templates/",
     "snapshot-schedule": "/snapshot-schedules/",
 }
 _GONE = (
@@ -33,6 +34,7 @@ _GONE = (
     "volume.deleted",
     "network.undefined",
     "image.removed",
+    "template.removed",
     "audit.schedule_deleted",
 )
 """After these the object has no page; a guest that is gone is found by its history."""
@@ -78,6 +80,9 @@ _PLAIN: dict[str, tuple[str, _StrPromise]] = {
     "image.added": ("info", _l("was begun")),
     "image.changed": ("off", _l("changed")),
     "image.removed": ("off", _l("was deleted")),
+    "template.added": ("info", _l("was made")),
+    "template.changed": ("off", _l("changed")),
+    "template.removed": ("off", _l("was deleted")),
     "vm.snapshot_created": ("info", _l("snapshot taken: %(name)s")),
     "vm.snapshot_deleted": ("off", _l("snapshot deleted: %(name)s")),
     "vm.snapshot_reverted": ("warn", _l("went back to the snapshot %(name)s")),

@@ -10,6 +10,7 @@ from core.models import BaseModel
 from drivers.types import GuestRef
 from hosts.choices import VirtualizationTypeChoice
 from vms.choices import BinStorage, Kind, RevisionSource, SnapshotKind, State
+from vms.cloning.models import Template, TemplateGuest, TemplateVersion, TemplateVolume
 from vms.schedules.models import ScheduledSnapshot, SnapshotSchedule
 
 __all__ = [
@@ -20,6 +21,10 @@ __all__ = [
     "ScheduledSnapshot",
     "Snapshot",
     "SnapshotSchedule",
+    "Template",
+    "TemplateGuest",
+    "TemplateVersion",
+    "TemplateVolume",
     "VMDisk",
     "VMNic",
 ]

@@ -38,6 +38,7 @@ from vms.actions import (
 from vms.alternatives import with_alternatives
 from vms.choices import BinStorage
 from vms.cloning.actions import CloneVM
+from vms.cloning.expand import expanded
 from vms.cloning.services import clone_asked, vm_clone
 from vms.creation.actions import (
     CreateFromXml,
@@ -275,6 +276,7 @@ def vm_create(*, spec: VMSpec | XmlSpec, by: Actor) -> Operation:
     policy.require(by, "vm.create")
     if isinstance(spec, XmlSpec):
         return _define(spec, by)
+    spec = expanded(spec, by=by)
     check_cloud_init(spec.cloud_init)
     plan = plan_vm(spec, by=by, vm_id=uuid7())
     params = CreateParams(
@@ -307,6 +309,7 @@ def _define(spec: XmlSpec, by: Actor) -> Operation:
 def vm_plan(*, spec: VMSpec, by: Actor) -> Plan:
     """What a guest would be, and where. Nothing is made, and no hypervisor asked. Raises as `vm_create`."""
     policy.require(by, "vm.create")
+    spec = expanded(spec, by=by)
     check_cloud_init(spec.cloud_init)
     return plan_vm(spec, by=by, vm_id=uuid7())
 

@@ -12,7 +12,7 @@ import { failure } from "./notify.js";
 /**
  * Sends, and says what became of it.
  * @param {string} title
- * @param {"POST" | "PATCH" | "DELETE"} method
+ * @param {"POST" | "PUT" | "PATCH" | "DELETE"} method
  * @param {string} path below /api/v1
  * @param {unknown} [body]
  */

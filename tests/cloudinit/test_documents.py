@@ -190,7 +190,9 @@ def test_network_config_of_ones_own_then_that_else_dhcp_by_address() -> None:
     made = seed_of(Parts(instance_id="i", hostname="h", macs=["52:54:00:00:00:01", "52:54:00:00:00:02"])).network_config
     assert check_network_config(made).ok
     devices = yaml.safe_load(made)["ethernets"]
-    assert [(one["match"]["macaddress"], one["set-name"], one["dhcp4"], one.get("optional")) for one in devices.values()] == [
+    assert [
+        (one["match"]["macaddress"], one["set-name"], one["dhcp4"], one.get("optional")) for one in devices.values()
+    ] == [
         ("52:54:00:00:00:01", "eth0", True, None),
         ("52:54:00:00:00:02", "eth1", True, True),
     ]

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from drivers.types import LeaseInfo, NetworkInfo
+from drivers.types import DhcpHost, LeaseInfo, NetworkInfo, PortGroup
 from events.models import Event
 from hosts.choices import LinkState
 from hosts.models import Hypervisor
@@ -102,7 +102,9 @@ def test_it_goes_through_another_driver_when_the_first_is_away(hypervisor: Hyper
     [
         {"name": "x" * 9000 + "\0"},
         {"mode": "m" * 90, "bridge": "b" * 900, "domain": "\ud800"},
-        {"addresses": ("a" * 900, "\0")},
+        {"addresses": ("a" * 900, "\0"), "devices": ("d" * 900,), "macvtap": "v" * 90},
+        {"mtu": 2**70, "vlans": (2**70, -1), "port_groups": (PortGroup(name="p" * 900, vlans=(2**70,)),)},
+        {"dhcp_hosts": (DhcpHost(mac="m" * 90, address="\0", name="\ud800"), DhcpHost(mac="", address="::1"))},
     ],
 )
 def test_whatever_a_hypervisor_says_fits_its_column(hypervisor: Hypervisor, lie: dict[str, Any]) -> None:
