@@ -22,5 +22,6 @@ class VmsConfig(AppConfig):
         guests.register(plugs)
         guests.register_filters(named_filters)
         import_module("vms.definitions.actions")
+        import_module("vms.seeds.actions")
         import_module("vms.snapshots.actions")
         import_module("vms.cloning.removal")
