@@ -6,11 +6,9 @@ compared by it. "" and 0 always mean: not said, the hypervisor's own choice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - what keeps these values as JSON reads the annotations
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
