@@ -35,6 +35,7 @@ from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.creation.api import router as vms_router
 from vms.definitions.api import router as definitions_router
+from vms.hardware.api import router as hardware_router
 from vms.services import ACTIONS
 from vms.snapshots.api import router as snapshots_router
 
@@ -202,6 +203,7 @@ for _router in (
     drivers_router,
     vms_router,
     definitions_router,
+    hardware_router,
     snapshots_router,
     consoles_router,
     operations_router,

@@ -19,4 +19,6 @@ class VmsConfig(AppConfig):
         uses.register(GuestDisks())
         guests.register(plugs)
         import_module("vms.definitions.actions")
+        for room in ("parts", "disks", "nics", "devices", "readings"):
+            import_module(f"vms.hardware.{room}")
         import_module("vms.snapshots.actions")

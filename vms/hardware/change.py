@@ -16,7 +16,15 @@ from pydantic import StringConstraints
 
 from core.errors import Missing, Stale
 from drivers.errors import Unsupported, WrongState
-from drivers.types import CpuHardware, DiskHardware, Feature, GuestState, HostDeviceHardware, MemoryHardware, NicHardware
+from drivers.types import (
+    CpuHardware,
+    DiskHardware,
+    Feature,
+    GuestState,
+    HostDeviceHardware,
+    MemoryHardware,
+    NicHardware,
+)
 from hosts.wishes import BEGUN
 from operations.actions import Params, action
 from vms.actions import GuestAction

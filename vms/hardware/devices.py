@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
 from core.errors import Conflict
-from drivers.errors import Unsupported
+from drivers.errors import AlreadyExists, Unsupported
 from drivers.types import DisplayHardware, Feature, HostDeviceHardware, SimpleHardware
-from operations.actions import Action, Params, Retry, action
-from vms.actions import GuestAction, ReadGuest
 from vms.hardware.change import HardwareAction, HardwareParams, hardware_action
-from vms.hardware.inventory import hardware_observe
 from vms.hardware.parts import Part
-from vms.models import VM
 
 if TYPE_CHECKING:
     from drivers.base import Session
@@ -26,7 +22,7 @@ SIMPLE: Final = ("tpm", "rng", "watchdog", "serial", "sound", "balloon", "input"
 HOST: Final = ("pci", "usb")
 DISPLAYS: Final = ("vnc", "spice")
 KEY: Final = (
-    r"^(tpm|rng|watchdog|sound|balloon|input|serial/\d{1,2}|display/(vnc|spice)|pci/[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
+    r"^((tpm|rng|watchdog|sound|balloon|input|serial)(/\d{1,2})?|display/(vnc|spice)|pci/[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
     r"|usb/([0-9a-f]{4}:[0-9a-f]{4}|\d{3}:\d{3}))$"
 )
 
@@ -45,7 +41,9 @@ Address = Annotated[
 class DeviceIn(Part):
     """A device to be added."""
 
-    type: Kind = Field(description="`vnc` and `spice` are screens; `pci` and `usb` devices of the host (scope `admin`).")
+    type: Kind = Field(
+        description="`vnc` and `spice` are screens; `pci` and `usb` devices of the host (scope `admin`)."
+    )
     model: Model | None = Field(None, description="Left out: the hypervisor's best. Of a screen: the card behind it.")
     action: Bite | None = Field(None, description="Of a watchdog: what happens when it bites.")
     address: Address | None = Field(None, description="Of a device of the host, as `GET /hosts/{id}/devices` says it.")
@@ -92,16 +90,21 @@ class AttachDevice(HardwareAction):
         """What its hypervisor has not, it says here; a device of the host is in one running guest at a time."""
         asked = params.device
         kinds = work.options.kinds
+        key = "" if asked.type == "serial" else self._device(work, asked).key
+        if work.found.defined is not None and key in work.found.defined.devices:
+            raise AlreadyExists(f"{work.vm.name} has a {asked.type} already.", key=key)
         if asked.type in SIMPLE and asked.type not in kinds:
             has = ", ".join(sorted(kinds)) or "none"
-            raise Unsupported(f"{work.vm.hypervisor.host.name} adds no {asked.type} to this guest. What it adds: {has}.")
+            raise Unsupported(
+                f"{work.vm.hypervisor.host.name} adds no {asked.type} to this guest. What it adds: {has}."
+            )
         if asked.type in HOST:
             _check_host_device(work, asked)
 
     def change(self, work: Work, params: DeviceAttachParams) -> str:
         """Add it."""
         device = self._device(work, params.device)
-        work.bring(device.key, lambda old: old if isinstance(old, SimpleHardware | DisplayHardware) else device)
+        work.bring(device.key, lambda old: old or device)
         return device.key
 
     @staticmethod

@@ -14,7 +14,6 @@ from core.errors import BadInput, Missing
 from core.units import format_bytes
 from drivers.errors import NotFound, Unsupported, WrongState
 from drivers.types import DiskHardware, Feature, IoLimits
-from operations.actions import Params
 from storage.inventory import volume_gone
 from storage.models import Volume
 from storage.reach import check_usable, volume_or_none
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from drivers.types import Device
-    from operations.actions import Context
+    from operations.actions import Context, Params
     from vms.hardware.change import Work
     from vms.models import VM
 
@@ -61,7 +60,9 @@ class LimitsChange(Part):
             if getattr(new, f"total_{unit}_per_second") and any(parts):
                 where = f"/limits/total_{unit}_per_second"
                 detail = "a total excludes limits of reading and writing: set one of them to 0"
-                raise BadInput(f"{where[1:].replace('/', '.')}: {detail}.", errors=[{"pointer": where, "detail": detail}])
+                raise BadInput(
+                    f"{where[1:].replace('/', '.')}: {detail}.", errors=[{"pointer": where, "detail": detail}]
+                )
         return new
 
 
@@ -127,7 +128,7 @@ class AttachDisk(HardwareAction):
         source = params.source
         made: Made = work.ready
         buses = work.options.cdrom_buses if source.device == "cdrom" else work.options.disk_buses
-        bus = params.disk.bus or next(iter(buses), "virtio")
+        bus: str = params.disk.bus or (buses[0] if buses else "virtio")
         target = self._target(work, bus)
         if source.there and source.device == "disk":
             self._check_unused(work, source)
@@ -141,7 +142,7 @@ class AttachDisk(HardwareAction):
             shareable=source.shareable,
         )
         disk = params.disk.of(disk)
-        work.bring(disk.key, lambda _old: disk)
+        work.bring(disk.key, lambda old: old or disk)
         return disk.key
 
     @staticmethod

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from drivers.types import GuestHardware, HardwareOptions
 
 
-def hardware_observe(
-    vm: VM, found: GuestHardware, options: HardwareOptions, *, seen_at: dt.datetime
-) -> VMHardware:
+def hardware_observe(vm: VM, found: GuestHardware, options: HardwareOptions, *, seen_at: dt.datetime) -> VMHardware:
     """Write down what was read of a guest's hardware, unless something newer is known; the row as it now is.
 
     A first look is no news; what differs from the last one is an event.

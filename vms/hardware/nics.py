@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from drivers.errors import AlreadyExists
 from drivers.types import NicHardware
-from vms.creation.spec import Reference, Word
+from vms.creation.spec import Reference, Word  # noqa: TC001 - pydantic reads the annotations
 from vms.hardware.change import HardwareAction, HardwareParams, hardware_action
 from vms.hardware.parts import Part
 
@@ -75,11 +76,16 @@ class AttachNic(HardwareAction):
     title = "Attach network interface"
     params = NicAttachParams
 
+    def inspect(self, work: Work, params: NicAttachParams) -> None:
+        """Its address must be free."""
+        if any(_key(work, params.mac) in one.devices for one in work.both):
+            raise AlreadyExists(f"{work.vm.name} has an interface {params.mac} already.", mac=params.mac)
+
     def change(self, work: Work, params: NicAttachParams) -> str:
         """On its network."""
         models = work.options.nic_models
         nic = params.nic.of(NicHardware(mac=params.mac, model=next(iter(models), "")))
-        work.bring(nic.key, lambda _old: nic)
+        work.bring(nic.key, lambda old: old or nic)
         return nic.key
 
 

@@ -72,7 +72,9 @@ class CpuChange(Part):
 
     vcpus: Vcpus | None = None
     max_vcpus: Vcpus | None = Field(None, description="As many may be plugged in while it runs.")
-    sockets: Topology | None = Field(None, description="With `cores` and `threads`: their product is `max_vcpus`; 0: not said.")
+    sockets: Topology | None = Field(
+        None, description="With `cores` and `threads`: their product is `max_vcpus`; 0: not said."
+    )
     cores: Topology | None = None
     threads: Topology | None = None
     mode: Word | None = Field(None, description="`host-passthrough`, `host-model`, `maximum`, `custom`.")
@@ -83,7 +85,9 @@ class CpuChange(Part):
         None, description="Number of a vCPU → CPUs of the host that it may run on; {} for all.", max_length=VCPUS_MAX
     )
     emulator_pins: Ranges | None = None
-    nodes: Annotated[list[NumaNodeIn], Field(max_length=64)] | None = Field(None, description="NUMA nodes that it sees.")
+    nodes: Annotated[list[NumaNodeIn], Field(max_length=64)] | None = Field(
+        None, description="NUMA nodes that it sees."
+    )
     memory_nodes: Ranges | None = Field(None, description="NUMA nodes of the host that its memory comes from.")
     memory_mode: Literal["", "strict", "preferred", "interleave"] | None = None
 
@@ -110,24 +114,38 @@ class CpuChange(Part):
             said["nodes"] = tuple(NumaNode(cpus=one.cpus, memory_bytes=one.memory_bytes) for one in said["nodes"])
         if "mode" in said and said["mode"] != "custom" and "model" not in said:
             said["model"] = ""
-        new = dataclasses.replace(cpu, **said)
-        most = max(new.max_vcpus, new.vcpus)
-        if "max_vcpus" in said and new.vcpus > said["max_vcpus"]:
-            if "vcpus" in said:
-                raise _wrong("/cpu/vcpus", "more than max_vcpus")
-            new = dataclasses.replace(new, vcpus=said["max_vcpus"])
-            most = said["max_vcpus"]
-        elif new.max_vcpus:
-            new = dataclasses.replace(new, max_vcpus=most)
-        if new.sockets and new.sockets * new.cores * new.threads != most:
-            if "sockets" in said:
-                raise _wrong("/cpu/sockets", f"{new.sockets} x {new.cores} x {new.threads} is not {most}, the most vCPUs")
-            new = dataclasses.replace(new, sockets=0, cores=0, threads=0)
-        if any(number >= most for number in new.pins):
-            if "pins" in said:
-                raise _wrong("/cpu/pins", f"it has the vCPUs 0 to {most - 1}")
-            new = dataclasses.replace(new, pins={number: at for number, at in new.pins.items() if number < most})
-        return new
+        new = _with_room(dataclasses.replace(cpu, **said), said)
+        return _with_fitting_pins(_with_fitting_topology(new, said), said)
+
+
+def _most(cpu: CpuHardware) -> int:
+    return max(cpu.max_vcpus, cpu.vcpus)
+
+
+def _with_room(cpu: CpuHardware, said: dict[str, Any]) -> CpuHardware:
+    """Room grows with the vCPUs; where the room is what was said, they are no more than that."""
+    if "max_vcpus" in said and cpu.vcpus > cpu.max_vcpus:
+        return dataclasses.replace(cpu, vcpus=cpu.max_vcpus)
+    return dataclasses.replace(cpu, max_vcpus=_most(cpu)) if cpu.max_vcpus else cpu
+
+
+def _with_fitting_topology(cpu: CpuHardware, said: dict[str, Any]) -> CpuHardware:
+    """One that no longer fits is left to the hypervisor; one that was said must fit."""
+    if not cpu.sockets or cpu.sockets * cpu.cores * cpu.threads == _most(cpu):
+        return cpu
+    if "sockets" in said:
+        detail = f"{cpu.sockets} x {cpu.cores} x {cpu.threads} is not {_most(cpu)}, the most vCPUs that it may have"
+        raise _wrong("/cpu/sockets", detail)
+    return dataclasses.replace(cpu, sockets=0, cores=0, threads=0)
+
+
+def _with_fitting_pins(cpu: CpuHardware, said: dict[str, Any]) -> CpuHardware:
+    """Likewise."""
+    if all(number < _most(cpu) for number in cpu.pins):
+        return cpu
+    if "pins" in said:
+        raise _wrong("/cpu/pins", f"it has the vCPUs 0 to {_most(cpu) - 1}")
+    return dataclasses.replace(cpu, pins={number: at for number, at in cpu.pins.items() if number < _most(cpu)})
 
 
 class MemoryChange(Part):
@@ -164,8 +182,14 @@ def _boot_entry(text: str) -> str:
 class BootChange(Part):
     """What it boots from."""
 
-    order: Annotated[list[Annotated[str, StringConstraints(max_length=70), AfterValidator(_boot_entry)]], Field(max_length=32)] | None = Field(
-        None, description="The first one first: keys of its devices (`disk/vda`, `nic/52:54:…`), or `hd cdrom network fd`."
+    order: (
+        Annotated[
+            list[Annotated[str, StringConstraints(max_length=70), AfterValidator(_boot_entry)]], Field(max_length=32)
+        ]
+        | None
+    ) = Field(
+        None,
+        description="The first one first: keys of its devices (`disk/vda`, `nic/52:54:…`), or `hd cdrom network fd`.",
     )
     menu: bool | None = Field(None, description="Whether a menu is offered at its start.")
 
@@ -182,8 +206,8 @@ class BootChange(Part):
 
     def of(self, boot: BootHardware) -> BootHardware:
         """The order that comes of it."""
-        said = {name: tuple(value) if name == "order" else value for name, value in self.said.items()}
-        return dataclasses.replace(boot, **said)
+        order = boot.order if self.order is None else tuple(self.order)
+        return dataclasses.replace(boot, order=order, menu=boot.menu if self.menu is None else self.menu)
 
 
 def _wrong(where: str, detail: str) -> BadInput:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from django.db.models import Q
 from pydantic import BaseModel, ConfigDict
 
 from accounts.policy import visible
@@ -125,9 +126,9 @@ def _there(vm: VM, ask: Ask, shelf: _Shelf) -> Source:
         if not pools:
             raise wrong("/pool", f"there is no storage pool {ask.pool} on {shelf.place.host_name}")
     wanted = (ask.volume or "").removeprefix("volume/")
-    rows = list(
-        visible(shelf.known.by, Volume.objects.filter(pool__in=pools, name=wanted)).select_related("pool")
-    ) or [one for one in Volume.objects.filter(pool__in=pools).select_related("pool") if str(one.pk) == wanted]
+    rows = list(visible(shelf.known.by, Volume.objects.filter(pool__in=pools, name=wanted)).select_related("pool")) or [
+        one for one in Volume.objects.filter(pool__in=pools).select_related("pool") if str(one.pk) == wanted
+    ]
     if not rows:
         raise wrong("/volume", f"there is no volume {wanted} in {ask.pool or f'any pool of {shelf.place.host_name}'}")
     if len(rows) > 1:
@@ -203,17 +204,21 @@ def unmake(ctx: Context, vm: VM, source: Source) -> None:
 
 
 def _maker(ctx: Context, vm: VM, planned: PlannedDisk) -> Maker:
-    place = Placement.model_construct(hypervisor=vm.hypervisor_id, host=vm.hypervisor.host_id)
-    plan = Plan.model_construct(id=vm.pk, name=vm.name, placement=place, disks=[planned], seed=None)
+    there: dict[str, Any] = {"hypervisor": vm.hypervisor_id, "host": vm.hypervisor.host_id}
+    place = Placement.model_construct(**there)
+    of_one_disk: dict[str, Any] = {"id": vm.pk, "name": vm.name, "placement": place, "disks": [planned], "seed": None}
+    plan = Plan.model_construct(**of_one_disk)
     return Maker(ctx, vm.pk, plan, None)
 
 
 def volume_at(vm: VM, path: str) -> Volume | None:
-    """The volume of the guest's host that lies at this path, with pool and hypervisor. One query."""
+    """The volume of the guest's host that lies at this path (or is `pool/volume`), with pool and hypervisor. One query."""
     if not path:
         return None
+    pool, _, name = path.partition("/")
+    named = Q(pool__name=pool, name=name) if pool and name else Q()
     rows = Volume.objects.select_related("pool__hypervisor__host").filter(
-        path=path, pool__gone_at=None, pool__host=vm.hypervisor.host_id
+        Q(path=path) | named if named else Q(path=path), pool__gone_at=None, pool__host=vm.hypervisor.host_id
     )
     return rows.order_by("pool__created_at").first()
 

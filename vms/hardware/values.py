@@ -75,6 +75,4 @@ def differences(found: GuestHardware) -> list[Difference]:
         return []
     now, then = found.live.devices, found.defined.devices
     keys = [*then, *(key for key in now if key not in then)]
-    return [
-        Difference(key=key, now=now.get(key), then=then.get(key)) for key in keys if now.get(key) != then.get(key)
-    ]
+    return [Difference(key=key, now=now.get(key), then=then.get(key)) for key in keys if now.get(key) != then.get(key)]
