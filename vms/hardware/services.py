@@ -75,7 +75,7 @@ def hardware_read(*, vm: VM, by: Actor) -> Known:
     Raises:
         Unsupported, Timeout, and what the hypervisor reports. Missing: out of reach, and never looked at.
     """
-    supported(vm)
+    supported(vm, by=by)
     if not vm.stale:
         read_now(ReadHardware, vm, by)
         vm.refresh_from_db(fields=["version", "state", "started_at"])
@@ -87,11 +87,12 @@ def hardware_read(*, vm: VM, by: Actor) -> Known:
     return found
 
 
-def supported(vm: VM) -> None:
+def supported(vm: VM, *, by: Actor) -> None:
     """Raises Unsupported where its hypervisor tells nothing of hardware."""
     able, reason = vm.hypervisor.support(Feature.HARDWARE)
     if vm.hypervisor.capabilities and not able:
-        raise Unsupported(reason, feature=str(Feature.HARDWARE), hypervisor=str(vm.hypervisor_id))
+        with with_alternatives(vm, by=by):
+            raise Unsupported(reason, feature=str(Feature.HARDWARE), hypervisor=str(vm.hypervisor_id))
 
 
 def host_devices(*, host: Host, by: Actor) -> dict[str, Any]:
@@ -129,7 +130,7 @@ class Change:
         on_conflict: OnConflict = "wait",
     ) -> None:
         policy.require(by, "vm.edit", vm)
-        supported(vm)
+        supported(vm, by=by)
         self.vm, self.by = vm, by
         self._common: dict[str, Any] = {"when": when, "base": base, "comment": comment}
         self._on_conflict = on_conflict

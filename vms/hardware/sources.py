@@ -113,7 +113,7 @@ def _shelf(vm: VM, ask: Ask, by: Actor) -> _Shelf:
 
 def _without_place(error: BadInput) -> BadInput:
     """The pointers as the caller wrote it: he named one disk."""
-    errors = [{**one, "pointer": str(one["pointer"]).removeprefix(_FIRST) or "/"} for one in error.errors]
+    errors = [{**one, "pointer": str(one["pointer"]).removeprefix(_FIRST)} for one in error.errors]
     return BadInput(error.detail.removeprefix("disks.0."), errors=errors)
 
 
