@@ -6,6 +6,7 @@ from django.urls import path
 
 from vms import views
 from vms.creation import views as creation_views
+from vms.hardware import views as hardware_views
 from vms.snapshots import views as snapshot_views
 
 urlpatterns = [
@@ -19,6 +20,8 @@ urlpatterns = [
     path("vms/<uuid:vm_id>/parts/<slug:part>", views.vm_part, name="vm-part"),
     path("vms/<uuid:vm_id>/snapshots", snapshot_views.vm_snapshots, name="vm-snapshots"),
     path("vms/<uuid:vm_id>/snapshots/<slug:part>", snapshot_views.vm_snapshots_part, name="vm-snapshots-part"),
+    path("vms/<uuid:vm_id>/hardware", hardware_views.vm_hardware, name="vm-hardware"),
+    path("vms/<uuid:vm_id>/hardware/<slug:part>", hardware_views.vm_hardware_part, name="vm-hardware-part"),
     path("vms/<uuid:vm_id>/xml", views.vm_xml, name="vm-xml"),
     path("vms/<uuid:vm_id>/events", views.vm_events, name="vm-events"),
 ]
