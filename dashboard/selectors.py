@@ -19,6 +19,7 @@ from operations.choices import State as OperationState
 from operations.selectors import operation_list
 from storage.choices import FULL_RATIO
 from storage.selectors import filling
+from storage.words import full_in
 from vms.choices import ACTIVE, Kind, State
 from vms.grammar import needs_a_look
 from vms.models import PRESENT, VM
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import uuid
 
     from accounts.actor import Actor
+    from storage.models import StoragePool
 
 SQUARES_MAX = 300
 """Guests of one hypervisor that are drawn as squares; more become a bar."""
@@ -184,18 +186,16 @@ def attention(by: Actor) -> list[Attention]:
             and load.memory_used / load.host.memory_total_bytes > MEMORY_HIGH
         ):
             found.append(Attention(what="memory", css="warn", name=load.host.name, href=f"/hosts/{load.host.pk}"))
-    found += [
-        Attention(
-            what="storage",
-            css="warn",
-            name=f"{pool.name} ({pool.hypervisor.host.name})",
-            href=f"/storage/{pool.pk}",
-            text=format_bytes(pool.available_bytes),
-        )
-        for pool in filling(by, limit=ATTENTION_MAX)
-        if (pool.used_ratio or 0.0) >= FULL_RATIO
-    ]
+    found += [_storage_line(pool) for pool in filling(by, limit=ATTENTION_MAX, ratio=FULL_RATIO)]
     return found
+
+
+def _storage_line(pool: StoragePool) -> Attention:
+    """A pool that is as good as full, or will be soon."""
+    name, href = f"{pool.name} ({pool.hypervisor.host.name})", f"/storage/{pool.pk}"
+    if (pool.used_ratio or 0.0) >= FULL_RATIO or pool.forecast is None:
+        return Attention(what="storage", css="warn", name=name, href=href, text=format_bytes(pool.available_bytes))
+    return Attention(what="filling", css="warn", name=name, href=href, text=full_in(pool.forecast))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,16 +15,20 @@ from drivers.base import Session
 from drivers.errors import DriverError
 from drivers.types import (
     AddressInfo,
+    DhcpHost,
     DiskInfo,
+    FilterInfo,
     Finding,
     GraphicsInfo,
     GuestInfo,
     GuestKind,
     GuestState,
+    HostInterface,
     LeaseInfo,
     NetworkInfo,
     NicInfo,
     PoolInfo,
+    PortGroup,
     SnapshotInfo,
     StorageState,
     VolumeInfo,
@@ -43,7 +47,7 @@ _POOL_TEXTS: Final = ("uuid", "name", "type", "target", "source")
 _POOL_SIZES: Final = ("capacity_bytes", "allocation_bytes", "available_bytes")
 _VOLUME_TEXTS: Final = ("name", "pool", "path", "kind", "format", "backing", "backing_format")
 _VOLUME_SIZES: Final = ("capacity_bytes", "allocation_bytes", "physical_bytes")
-_NETWORK_TEXTS: Final = ("uuid", "name", "mode", "bridge", "domain")
+_NETWORK_TEXTS: Final = ("uuid", "name", "mode", "bridge", "domain", "macvtap")
 _LEASE_TEXTS: Final = ("mac", "address", "hostname")
 
 
@@ -112,6 +116,42 @@ def _is_network(answer: object) -> bool:
         and bool(answer.uuid and answer.name)
         and _texts(answer, _NETWORK_TEXTS)
         and _several(lambda one: isinstance(one, str), answer.addresses)
+        and _several(lambda one: isinstance(one, str), answer.devices)
+        and _several(lambda one: isinstance(one, int), answer.vlans)
+        and isinstance(answer.mtu, int | None)
+        and _several(
+            lambda one: isinstance(one, DhcpHost) and _texts(one, ("mac", "address", "name")), answer.dhcp_hosts
+        )
+        and _several(_is_port_group, answer.port_groups)
+    )
+
+
+def _is_port_group(answer: object) -> bool:
+    return (
+        isinstance(answer, PortGroup)
+        and isinstance(answer.name, str)
+        and _several(lambda one: isinstance(one, int), answer.vlans)
+    )
+
+
+def _is_interface(answer: object) -> bool:
+    return (
+        isinstance(answer, HostInterface)
+        and bool(answer.name)
+        and _texts(answer, ("name", "kind", "mac", "master"))
+        and isinstance(answer.up, bool | None)
+        and isinstance(answer.speed_mbps, int | None)
+        and isinstance(answer.vlan, int | None)
+    )
+
+
+def _is_filter(answer: object) -> bool:
+    return (
+        isinstance(answer, FilterInfo)
+        and bool(answer.uuid and answer.name)
+        and _texts(answer, ("uuid", "name", "chain", "xml"))
+        and isinstance(answer.rules, int)
+        and _several(lambda one: isinstance(one, str), answer.uses)
     )
 
 
@@ -170,6 +210,7 @@ _SENSE: Final[dict[str, Callable[[object], bool]]] = {
     "definition": lambda answer: isinstance(answer, str),
     "design": lambda answer: isinstance(answer, str),
     "create": _is_guest,
+    "clone": _is_guest,
     "addresses": _is_by_source,
     "check_definition": lambda answer: (
         isinstance(answer, list | tuple) and all(isinstance(one, Finding) for one in answer)
@@ -184,6 +225,9 @@ _SENSE: Final[dict[str, Callable[[object], bool]]] = {
     "volume_create": _is_volume,
     "volume_clone": _is_volume,
     "networks": partial(_several, _is_network),
+    "host_interfaces": partial(_several, _is_interface),
+    "filters": partial(_several, _is_filter),
+    "filter_define": _is_filter,
     "leases": partial(_several, _is_lease),
     "network_create": _is_network,
     "snapshots": _are_snapshots,

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
         AddressInfo,
         CloneSpec,
         Device,
+        DhcpHost,
         Endpoint,
+        FilterInfo,
         Finding,
-        GuestEvent,
         GuestHardware,
         GuestInfo,
         GuestRef,
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
         HardwareOptions,
         HostDevice,
         HostInfo,
+        HostInterface,
         HostNode,
         HostStats,
         LeaseInfo,
         NetworkInfo,
         NetworkSpec,
+        News,
         PoolInfo,
         PoolSpec,
         SnapshotInfo,
@@ -308,15 +311,15 @@ class Session(ABC):
 
         Raises AlreadyExists, InvalidDefinition.
         """
-        raise self.unsupported(Feature.STORAGE_POOLS)
+        raise self.unsupported(Feature.STORAGE_MANAGE)
 
     def pool_start(self, name: str) -> None:
         """Start it. A running one is left as it is."""
-        raise self.unsupported(Feature.STORAGE_POOLS)
+        raise self.unsupported(Feature.STORAGE_MANAGE)
 
     def pool_stop(self, name: str) -> None:
         """Stop it; what is in it stays. A stopped one is left as it is."""
-        raise self.unsupported(Feature.STORAGE_POOLS)
+        raise self.unsupported(Feature.STORAGE_MANAGE)
 
     def pool_refresh(self, name: str) -> None:
         """Have the host look again at what is in it. Raises WrongState when it is not running."""
@@ -324,11 +327,11 @@ class Session(ABC):
 
     def pool_set_autostart(self, name: str, *, enabled: bool) -> None:
         """Start with the host, or not."""
-        raise self.unsupported(Feature.STORAGE_POOLS)
+        raise self.unsupported(Feature.STORAGE_MANAGE)
 
     def pool_delete(self, name: str) -> None:
         """Stop and undefine it; its volumes stay where they are."""
-        raise self.unsupported(Feature.STORAGE_POOLS)
+        raise self.unsupported(Feature.STORAGE_MANAGE)
 
     def volumes(self, pool: str) -> Sequence[VolumeInfo]:
         """All volumes of a running pool. Raises NotFound, WrongState."""
@@ -342,17 +345,17 @@ class Session(ABC):
         """Make an empty volume, or an overlay of `spec.backing`. Raises AlreadyExists, NoSpace, NotFound."""
         raise self.unsupported(Feature.STORAGE_POOLS)
 
-    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str) -> VolumeInfo:
-        """Make a volume as a full copy of `source` (a volume of the same pool). Takes as long as the copy does."""
-        raise self.unsupported(Feature.STORAGE_POOLS)
+    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str, source_pool: str = "") -> VolumeInfo:
+        """Make a volume as a full copy of `source`, a volume of `source_pool` (""; of the same pool). Takes as long as the copy does."""
+        raise self.unsupported(Feature.STORAGE_CONTENT)
 
     def volume_resize(self, pool: str, name: str, *, capacity_bytes: int) -> None:
         """Grow it. Raises InvalidDefinition for less than it has."""
-        raise self.unsupported(Feature.STORAGE_POOLS)
+        raise self.unsupported(Feature.STORAGE_CONTENT)
 
     def volume_wipe(self, pool: str, name: str) -> None:
         """Overwrite it with zeros."""
-        raise self.unsupported(Feature.STORAGE_POOLS)
+        raise self.unsupported(Feature.STORAGE_CONTENT)
 
     def volume_delete(self, pool: str, name: str) -> None:
         """Delete it. Raises NotFound, Busy when the host says that it is in use."""
@@ -365,13 +368,13 @@ class Session(ABC):
 
         An exception of `read` breaks it off and is raised. Memory stays flat whatever the length.
         """
-        raise self.unsupported(Feature.STORAGE_POOLS)
+        raise self.unsupported(Feature.STORAGE_CONTENT)
 
     def volume_download(
         self, pool: str, name: str, write: Callable[[bytes], None], *, offset: int = 0, length: int = 0
     ) -> None:
         """Hand the volume's bytes to `write` from `offset` on, `length` of them (0: to its end). As `volume_upload`."""
-        raise self.unsupported(Feature.STORAGE_POOLS)
+        raise self.unsupported(Feature.STORAGE_CONTENT)
 
     # -- networks ------------------------------------------------------------------------------------------------------
     def networks(self) -> Sequence[NetworkInfo]:
@@ -380,29 +383,59 @@ class Session(ABC):
 
     def leases(self, network: str) -> Sequence[LeaseInfo]:
         """What its DHCP server has given out. Raises NotFound."""
-        raise self.unsupported(Feature.NETWORKS)
+        raise self.unsupported(Feature.NETWORKS_MANAGE)
 
     def network_create(self, spec: NetworkSpec) -> NetworkInfo:
         """Define and start. What was defined is undefined again when a later step fails.
 
         Raises AlreadyExists (its subnet or bridge may be taken too), InvalidDefinition.
         """
-        raise self.unsupported(Feature.NETWORKS)
+        raise self.unsupported(Feature.NETWORKS_MANAGE)
 
     def network_start(self, name: str) -> None:
         """Start it. An active one is left as it is. Raises AlreadyExists where an interface of the host has its subnet."""
-        raise self.unsupported(Feature.NETWORKS)
+        raise self.unsupported(Feature.NETWORKS_MANAGE)
 
     def network_stop(self, name: str) -> None:
         """Stop it: guests on it are cut off. A stopped one is left as it is."""
-        raise self.unsupported(Feature.NETWORKS)
+        raise self.unsupported(Feature.NETWORKS_MANAGE)
 
     def network_set_autostart(self, name: str, *, enabled: bool) -> None:
         """Start with the host, or not."""
-        raise self.unsupported(Feature.NETWORKS)
+        raise self.unsupported(Feature.NETWORKS_MANAGE)
 
     def network_delete(self, name: str) -> None:
         """Stop and undefine it."""
+        raise self.unsupported(Feature.NETWORKS_MANAGE)
+
+    def network_keep(self, name: str, host: DhcpHost) -> None:
+        """Keep an address for a MAC, in place of what was kept for it: at once where it is active, and in the definition.
+
+        Raises WrongState when it gives no addresses out, InvalidDefinition for an address that cannot be, NotFound.
+        """
+        raise self.unsupported(Feature.NETWORKS)
+
+    def network_release(self, name: str, mac: str) -> None:
+        """Keep none for this MAC any more, at once and in the definition."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def host_interfaces(self) -> Sequence[HostInterface]:
+        """The host's own network interfaces, without those of guests. Raises Unsupported where nothing is known of them."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def filters(self) -> Sequence[FilterInfo]:
+        """All network filters. Raises Unsupported where there are none."""
+        raise self.unsupported(Feature.NETWORKS)
+
+    def filter_define(self, xml: str, *, name: str = "") -> FilterInfo:
+        """Make a filter, or change the one of this name; guests that run with it have it at once.
+
+        Raises InvalidDefinition, AlreadyExists (making), NotFound (changing).
+        """
+        raise self.unsupported(Feature.NETWORKS)
+
+    def filter_delete(self, name: str) -> None:
+        """Remove it. Raises WrongState while another filter takes it in, or a guest runs with it; NotFound."""
         raise self.unsupported(Feature.NETWORKS)
 
     # -- watching ----------------------------------------------------------------------------------------------------
@@ -414,8 +447,10 @@ class Session(ABC):
     def host_stats(self) -> HostStats:
         """Counters of the host."""
 
-    def subscribe(self, sink: Callable[[GuestEvent], None]) -> None:
+    def subscribe(self, sink: Callable[[News], None]) -> None:
         """Send news to `sink` from now on, from a foreign thread; `sink` must only put it on a queue.
+
+        Of guests always; of pools and networks where the hypervisor tells any, so that they are looked at now and then all the same.
 
         Raises Unsupported where the hypervisor has no events (then `drivers.polling` makes them).
         """
@@ -472,6 +507,8 @@ class Driver(ABC):
     """What it has been proven on."""
     virtualization_types: ClassVar[tuple[VirtualizationType, ...]] = ()
     """Who can own the hardware there; `drivers.catalog` knows it of our own kinds."""
+    macs: ClassVar[tuple[int, int] | None] = (0x525400000000, 0x525400FFFFFF)
+    """First and last of the MAC addresses that new guests are given; None where the hypervisor alone gives them."""
     uri_forms: ClassVar[Mapping[str, UriForm]] = MappingProxyType({})
     """Scheme -> what its URIs look like, for a driver that is not in `drivers.registry.BUILT_IN`: without it no URI leads to it."""
 

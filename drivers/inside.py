@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from drivers import frames
 from drivers.errors import DriverError
-from drivers.types import Endpoint, GuestEvent
+from drivers.types import Endpoint, News
 
 if TYPE_CHECKING:
     from drivers.base import Session
@@ -100,7 +100,7 @@ class Inside:
         answer: object = getattr(self._session, verb)(*positional, **named)
         return answer
 
-    def _news(self, event: GuestEvent) -> None:
+    def _news(self, event: News) -> None:
         self._tell(["news", event])
 
     def _tell(self, message: object) -> None:

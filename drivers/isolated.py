@@ -36,6 +36,7 @@ from drivers.types import (
     GuestRef,
     GuestState,
     GuestStats,
+    HoldingEvent,
     HostInfo,
     HostStats,
     Support,
@@ -44,7 +45,7 @@ from drivers.types import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from drivers.types import Endpoint
+    from drivers.types import Endpoint, News
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class Child:
         self._number = 0
         self._over: DriverError | None = None
         self._let_go = False
-        self._sinks: tuple[Callable[[GuestEvent], None], ...] = ()
+        self._sinks: tuple[Callable[[News], None], ...] = ()
         self._subscribing = threading.Lock()
         self._on_close: list[Callable[[str], None]] = []
         self._answered = threading.Event()
@@ -176,14 +177,14 @@ class Child:
             raise _fresh(answer)
         return answer
 
-    def subscribe(self, sink: Callable[[GuestEvent], None]) -> None:
+    def subscribe(self, sink: Callable[[News], None]) -> None:
         """News of the session to this sink too."""
         with self._subscribing:
             if not self._sinks:
                 self.call("subscribe", seconds=READ_SECONDS)
             self._sinks = (*self._sinks, sink)
 
-    def unsubscribe(self, sink: Callable[[GuestEvent], None]) -> None:
+    def unsubscribe(self, sink: Callable[[News], None]) -> None:
         """No more news to this sink; where nobody listens the child goes on telling."""
         with self._subscribing:
             self._sinks = tuple(one for one in self._sinks if one is not sink)
@@ -250,7 +251,7 @@ class Child:
                 self._hand(number, answer)
             case ["raised", int(number), DriverError() as error]:
                 self._hand(number, error)
-            case ["news", GuestEvent() as event]:
+            case ["news", (GuestEvent() | HoldingEvent()) as event]:
                 for sink in self._sinks:
                     sink(event)
             case ["opened", dict(capabilities)]:
@@ -341,7 +342,7 @@ class IsolatedSession(Session):
         self._support = capabilities
         self._closing = threading.Lock()
         self._closed = False
-        self._sinks: list[Callable[[GuestEvent], None]] = []
+        self._sinks: list[Callable[[News], None]] = []
         self._callbacks: list[Callable[[str], None]] = []
 
     @property
@@ -438,7 +439,7 @@ class IsolatedSession(Session):
         self._act("undefine", ref)
 
     # -- news and life
-    def subscribe(self, sink: Callable[[GuestEvent], None]) -> None:
+    def subscribe(self, sink: Callable[[News], None]) -> None:
         self._usable().subscribe(sink)
         self._sinks.append(sink)
 

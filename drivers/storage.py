@@ -342,14 +342,19 @@ def check_pool(spec: PoolSpec) -> PoolSpec:
     return dataclasses.replace(spec, **values)
 
 
-def check_volume(spec: VolumeSpec, *, type_: str) -> VolumeSpec:
-    """The volume as it is to be made in a pool of the type `type_`. Raises BadInput."""
+def check_volume(spec: VolumeSpec, *, type_: str, formats: tuple[str, ...] = ()) -> VolumeSpec:
+    """The volume as it is to be made in a pool of the type `type_`. Raises BadInput.
+
+    `formats`: what such a pool holds, where its type is none of ours.
+    """
     found = Findings()
     known = POOL_TYPES.get(type_)
-    if known is None or not known.formats:
+    formats = known.formats if known else formats
+    if not formats:
         raise BadInput(f"No volumes are made in a pool of the type {type_}; they appear there by themselves.")
-    found.checked("name", spec.name, partial(_name, most=VOLUME_NAME_BYTES, plain=known.plain_names))
-    found.checked("format", spec.format, partial(_one_of, choices=known.formats))
+    plain = known is not None and known.plain_names
+    found.checked("name", spec.name, partial(_name, most=VOLUME_NAME_BYTES, plain=plain))
+    found.checked("format", spec.format, partial(_one_of, choices=formats))
     if not 0 < spec.capacity_bytes <= CAPACITY_MAX:
         found.add("capacity_bytes", f"From 1 to {CAPACITY_MAX} bytes.")
     if not 0 <= spec.allocation_bytes <= max(0, spec.capacity_bytes):

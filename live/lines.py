@@ -25,8 +25,18 @@ _PAGES = {
     "volume": "/storage/volumes/",
     "network": "/networks/",
     "image": "/images/",
+    "template": "/templates/",
+    "snapshot-schedule": "/snapshot-schedules/",
 }
-_GONE = ("vm.undefined", "storage_pool.undefined", "volume.deleted", "network.undefined", "image.removed")
+_GONE = (
+    "vm.undefined",
+    "storage_pool.undefined",
+    "volume.deleted",
+    "network.undefined",
+    "image.removed",
+    "template.removed",
+    "audit.schedule_deleted",
+)
 """After these the object has no page; a guest that is gone is found by its history."""
 _STATES: dict[str, _StrPromise] = {
     "running": _l("running"),
@@ -43,6 +53,7 @@ _OPERATION_STATES: dict[str, _StrPromise] = {
     "succeeded": _l("succeeded"),
     "failed": _l("failed"),
     "cancelled": _l("cancelled"),
+    "partial": _l("done, but not for all guests"),
 }
 _AUDIT: dict[str, _StrPromise] = {
     "sign_in": _l("signed in"),
@@ -53,6 +64,9 @@ _AUDIT: dict[str, _StrPromise] = {
     "password_changed": _l("password changed"),
     "token_created": _l("token created"),
     "token_revoked": _l("token revoked"),
+    "schedule_created": _l("snapshot schedule made"),
+    "schedule_changed": _l("snapshot schedule changed"),
+    "schedule_deleted": _l("snapshot schedule deleted"),
 }
 _PLAIN: dict[str, tuple[str, _StrPromise]] = {
     "vm.defined": ("info", _l("appeared")),
@@ -66,6 +80,9 @@ _PLAIN: dict[str, tuple[str, _StrPromise]] = {
     "image.added": ("info", _l("was begun")),
     "image.changed": ("off", _l("changed")),
     "image.removed": ("off", _l("was deleted")),
+    "template.added": ("info", _l("was made")),
+    "template.changed": ("off", _l("changed")),
+    "template.removed": ("off", _l("was deleted")),
     "vm.snapshot_created": ("info", _l("snapshot taken: %(name)s")),
     "vm.snapshot_deleted": ("off", _l("snapshot deleted: %(name)s")),
     "vm.snapshot_reverted": ("warn", _l("went back to the snapshot %(name)s")),
@@ -123,9 +140,10 @@ def _words(event: Event) -> tuple[str, str]:
     if event.type == "vm.state_changed":
         state = str(data.get("to", ""))
         return state or "unknown", str(_STATES.get(state, state))
-    if event.type == "operation.changed":
+    if event.type in ("operation.changed", "snapshot_schedule.run"):
         state = str(data.get("state", ""))
-        return ("op-running" if state == "running" else state), str(_OPERATION_STATES.get(state, state))
+        css = {"running": "op-running", "partial": "warn"}.get(state, state)
+        return css, str(_OPERATION_STATES.get(state, state))
     if event.type in _CHANGED:
         return "off", _changed(data.get("changed") or {})
     if event.type in _PLAIN or event.type == "vm.definition_changed":

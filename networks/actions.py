@@ -49,7 +49,7 @@ class NetworkAction(Action[Network, Params]):
     def check(self, target: Network, params: Params, *, idle: bool) -> None:
         """Capability, reach, definition, and (if idle) state and who runs on it."""
         del params
-        check_able(target.hypervisor, Feature.NETWORKS)
+        check_able(target.hypervisor, Feature.NETWORKS_MANAGE)
         if self.kept and not target.persistent:
             raise WrongState(f"{target.name} is transient: it has no definition, and is gone once it is stopped.")
         if idle:
@@ -91,7 +91,7 @@ class NetworkAction(Action[Network, Params]):
 
     def act(self, session: Session, network: Network, params: Params) -> None:
         """The verb itself."""
-        raise session.unsupported(Feature.NETWORKS)
+        raise session.unsupported(Feature.NETWORKS_MANAGE)
 
 
 def network_of(pk: uuid.UUID, *, gone: bool = False) -> Network:
@@ -247,7 +247,7 @@ class CreateNetwork(Action[NewNetwork, CreateNetworkParams]):
         """Capability, reach, and that no network there has this name."""
         del idle
         hypervisor = target.hypervisor or hypervisor_of(params.hypervisor)
-        check_able(hypervisor, Feature.NETWORKS)
+        check_able(hypervisor, Feature.NETWORKS_MANAGE)
         twin = Network.objects.filter(host=hypervisor.host_id, name=params.name, gone_at=None).first()
         if twin is not None:
             raise AlreadyExists(f"There is a network {twin.name} on {hypervisor.host.name} already.", id=str(twin.pk))

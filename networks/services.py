@@ -51,7 +51,7 @@ def network_create(*, host: Host, spec: NetworkSpec, by: Actor) -> Operation:
     """
     policy.require(by, "network.manage")
     spec = check_network(spec)
-    hypervisor = serving(host, Feature.NETWORKS, "virtual networks")
+    hypervisor = serving(host, Feature.NETWORKS_MANAGE, "virtual networks")
     _check_room(host, spec)
     params = CreateNetworkParams(
         hypervisor=hypervisor.pk, **{name: getattr(spec, name) for name in NetworkSpec.__dataclass_fields__}

@@ -81,7 +81,7 @@ def network_new(request: HttpRequest) -> HttpResponse:
     """The form. `?host=<id>` chooses the host."""
     by = actor_of(request)
     rows = visible(by, Hypervisor.objects.select_related("host").defer("credentials")).order_by("host__name", "pk")
-    able, unable = able_hosts(list(rows), Feature.NETWORKS)
+    able, unable = able_hosts(list(rows), Feature.NETWORKS_MANAGE)
     wanted = request.GET.get("host", "")
     chosen = next((one for one in able if str(one["host"].pk) == wanted), next(iter(able), None))
     context = {

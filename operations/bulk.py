@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -25,6 +26,21 @@ if TYPE_CHECKING:
     from operations.actions import Action, Params, Target
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """One child that is wanted.
+
+    Attributes:
+        target: On what.
+        params: With what.
+        refusal: Why it cannot be, where that is known already: it becomes a child that has failed with that.
+    """
+
+    target: Target
+    params: Params
+    refusal: VmmError | None = None
+
+
 def submit_bulk(
     action_class: type[Action[Any, Any]],
     *,
@@ -33,16 +49,38 @@ def submit_bulk(
     params: Params | None = None,
     title: str,
 ) -> Operation:
-    """Ask for the same thing on many targets: a parent operation with a child and a result for each.
+    """Ask for the same thing on many targets: a parent operation with a child and a result for each. As `submit_each`."""
+    params = action_class.params() if params is None else params
+    plain, _ = params.split()
+    wishes = [Wish(target=target, params=params) for target in targets]
+    return submit_each(action_class, wishes=wishes, by=by, title=title, shown=plain)
+
+
+def submit_each(
+    action_class: type[Action[Any, Any]],
+    *,
+    wishes: Sequence[Wish],
+    by: Actor,
+    title: str,
+    shown: dict[str, Any],
+    target: str = "vms/",
+) -> Operation:
+    """Ask for one kind of thing on many targets, each with its own parameters: a parent with a child and a result for each.
 
     A target that cannot do it gets a child that has failed with the reason; the others are queued. No row is locked
     while the list is made, so a target's state is what its own check says when its turn comes.
+
+    Args:
+        action_class: What.
+        wishes: On what, and with what.
+        by: Who asks; `accounts.policy` decides.
+        title: What the parent is called.
+        shown: The parent's parameters.
+        target: The parent's target.
     """
     action = actions.get(action_class.kind)
-    params = action.params() if params is None else params
-    plain, _ = params.split()
-    for target in targets:
-        policy.require(by, action.verb, target)  # type: ignore[arg-type]
+    for wish in wishes:
+        policy.require(by, action.verb, wish.target)  # type: ignore[arg-type]
     busy = set(
         Operation.objects.filter(Q(state__in=OPEN) | Q(holds_lock=True))
         .exclude(lock_key="")
@@ -52,9 +90,9 @@ def submit_bulk(
     parent = Operation(
         kind=f"{action.kind}.bulk",
         state=State.RUNNING,
-        target="vms/",
+        target=target,
         target_name=title,
-        params={"action": action.kind.rpartition(".")[2], "params": plain, "count": len(targets)},
+        params={"action": action.kind.rpartition(".")[2], "params": shown, "count": len(wishes)},
         progress=0.0,
         requested_by=by.name,
         user=by.user,
@@ -62,12 +100,15 @@ def submit_bulk(
         started_at=now,
     )
     children = []
-    for target in targets:
-        child = new_row(action, target, plain, by)
+    for wish in wishes:
+        plain, _ = wish.params.split()
+        child = new_row(action, wish.target, plain, by)
         child.parent = parent
         child.deadline_at = now + BULK_QUEUE_TIMEOUT
         try:
-            action.check(target, params, idle=target.ref not in busy)
+            if wish.refusal is not None:
+                raise wish.refusal
+            action.check(wish.target, wish.params, idle=wish.target.ref not in busy)
         except VmmError as error:
             child.state, child.finished_at, child.error = State.FAILED, now, problem_of(error)
         children.append(child)
@@ -75,7 +116,8 @@ def submit_bulk(
         parent.save(force_insert=True)
         Operation.objects.bulk_create(children, batch_size=500)
         announce([parent, *children])
-    ring_slots({child.slot_key for child in children})
+        keys = {child.slot_key for child in children}
+        transaction.on_commit(lambda: ring_slots(keys))
     roll_up(parent.pk)
     parent.refresh_from_db()
     return parent

@@ -159,6 +159,7 @@ def _target_url(operation: Operation) -> str:
         "volume": "/storage/volumes/",
         "network": "/networks/",
         "image": "/images/",
+        "snapshot-schedule": "/snapshot-schedules/",
     }
     return f"{pages[kind]}{identity}" if identity and kind in pages else ""
 

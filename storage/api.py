@@ -42,6 +42,14 @@ _DONE = {202: OperationOut, 200: OperationOut}
 
 
 # -- shapes --------------------------------------------------------------------------------------------------------------
+class ForecastOut(Output):
+    """When a pool is full at the pace of its last days."""
+
+    full_at: dt.datetime
+    bytes_per_day: int
+    based_on_days: int
+
+
 class PoolOut(Output):
     """A storage pool of a host, once, whatever drivers of one libvirtd list it."""
 
@@ -57,6 +65,11 @@ class PoolOut(Output):
     capacity_bytes: int | None
     allocation_bytes: int | None
     available_bytes: int | None
+    forecast: ForecastOut | None = Field(
+        description="By hourly samples. Null: the history is short, use does not grow steadily, or would not fill it within a year."
+    )
+    promised_bytes: int = Field(description="What its volumes may grow to; more than its capacity is over-commit.")
+    unwritten_bytes: int = Field(description="What of that is not written yet.")
     target: str = Field(description="Where its volumes appear on the host.")
     source: str = Field(description="What it is made from, for people.")
     formats: list[str] = Field(description="Of volumes that can be made in it, the best first.")
@@ -82,7 +95,7 @@ class PoolPage(Output):
 class UseOut(Output):
     """Somebody who uses a volume."""
 
-    type: Literal["vm", "volume", "image"]
+    type: Literal["vm", "volume", "image", "template"]
     id: UUID
     name: str
     how: str = Field(description="The disk's target; `overlay`; `image`.")
@@ -236,6 +249,7 @@ class CloneIn(Input):
 
 def pool_json(pool: StoragePool, *, by: Actor) -> dict[str, Any]:
     """The contract's pool. No query where what `storage.selectors` puts on is there."""
+    told = pool.forecast
     return {
         "id": str(pool.pk),
         "uuid": pool.uuid,
@@ -249,6 +263,14 @@ def pool_json(pool: StoragePool, *, by: Actor) -> dict[str, Any]:
         "capacity_bytes": pool.capacity_bytes,
         "allocation_bytes": pool.allocation_bytes,
         "available_bytes": pool.available_bytes,
+        "forecast": told
+        and {
+            "full_at": moment(told.full_at),
+            "bytes_per_day": told.bytes_per_day,
+            "based_on_days": told.based_on_days,
+        },
+        "promised_bytes": pool.promised_bytes,
+        "unwritten_bytes": pool.unwritten_bytes,
         "target": pool.target,
         "source": pool.source,
         "formats": pool.formats,

@@ -18,6 +18,8 @@ class PoolState(models.TextChoices):
     INACCESSIBLE = "inaccessible", _("Out of reach")
 
 
+RUNNING: Final = (PoolState.RUNNING, PoolState.DEGRADED)
+"""What is in such a pool can be reached."""
 HIGH_RATIO: Final = 0.8
 FULL_RATIO: Final = 0.9
 """From here on a pool is nearly full, or as good as full: where its meter turns amber and red."""

@@ -1,13 +1,15 @@
 """Facts in: the only writer of pools and volumes, whoever saw them (sweep, or an action reading back its work).
 
-When an observation counts, and through whom a pool goes, stands in `hosts.resources`. Of volumes the pool remembers the last change
-(`volumes_observed_at`): a listing that began before it brings none back that was deleted meanwhile, and deletes none that was made.
+When an observation counts, and through whom a pool goes, stands in `hosts.resources`. A volume is compared by itself: its row has the
+time of the reading that changed it, and `LostVolume` remembers for a while which were there. So a reading that comes late brings none
+back that was deleted meanwhile and deletes none that was made, and what it says of others counts.
 
 How full things are moves all the time: that is written and sent as a sample to pages that look, and never told as an event.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -20,11 +22,11 @@ from core.rest import moment
 from events import bell
 from hosts.resources import Book, News, Observed, announce, bury, newer, number, observe, promised_ids, text
 from operations.models import Operation
+from storage import history
 from storage.choices import PoolState
-from storage.models import StoragePool, Volume
+from storage.models import LostVolume, StoragePool, Volume
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterable, Mapping, Sequence
 
     from drivers.types import PoolInfo, VolumeInfo
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 BATCH: Final = 250
 """Volumes in one transaction, as guests in `vms.inventory`."""
+REMEMBERED: Final = dt.timedelta(minutes=15)
+"""Longer than any reading takes."""
 BREATH_SECONDS: Final = 0.005
 POOLS: Final = Book(
     model=StoragePool,
@@ -102,9 +106,10 @@ def pool_gone(pool: StoragePool, *, seen_at: dt.datetime | None = None) -> bool:
 
 
 def _settle(found: Observed[StoragePool]) -> None:
-    """What follows of an observation: volumes of pools that are gone are forgotten, sizes go to who looks."""
+    """What follows of an observation: volumes of pools that are gone are forgotten, sizes are kept, and go to who looks."""
     if found.gone:
         _forget_volumes(found.gone)
+    history.note(found.rows.values())
     _tell_sizes(found.quiet)
 
 
@@ -112,6 +117,7 @@ def _forget_volumes(pools: Iterable[StoragePool]) -> None:
     """They are where they were, and nobody can tell how: nothing is said of them."""
     ids = [pool.pk for pool in pools]
     Volume.objects.filter(pool__in=ids).delete()
+    LostVolume.objects.filter(pool__in=ids).delete()
     StoragePool.objects.filter(pk__in=ids).update(volumes_observed_at=None)
 
 
@@ -251,33 +257,54 @@ def _write(pool: StoragePool, batch: Mapping[str, Mapping[str, Any] | None], at:
     """One transaction under the pool's lock: what is None is gone, the rest is as it says. `quiet`: nothing is told."""
     news: list[News] = []
     fresh: list[Volume] = []
-    deleted = changed = 0
+    lost: list[str] = []
+    changed = 0
     with transaction.atomic():
         # Whoever writes volumes of this pool holds its row: what is compared here is what is written.
         owner = StoragePool.objects.select_for_update().filter(pk=pool.pk, gone_at=None).first()
         if owner is None:
             raise Missing(f"The pool {pool.name} is gone.")
-        if not newer(owner.volumes_observed_at, at):
-            return Tally()
         rows = {row.name: row for row in Volume.objects.filter(pool=pool.pk, name__in=list(batch))}
+        gone = _lost(owner, batch.keys() - rows.keys())
         for name, facts in batch.items():
             row = rows.get(name)
-            if facts is None:
-                if row is not None:
-                    row.version += 1
-                    news.append((row, "volume.deleted", _said(owner, row)))
-                    deleted += 1
-            elif row is None:
-                fresh.append(Volume(pool_id=pool.pk, observed_at=at, **facts))
+            if row is None:
+                if facts is not None and newer(gone.get(name), at):
+                    fresh.append(Volume(pool_id=pool.pk, observed_at=at, **facts))
+            elif not newer(row.observed_at, at):
+                continue
+            elif facts is None:
+                row.version += 1
+                news.append((row, "volume.deleted", _said(owner, row)))
+                lost.append(name)
             elif changes := {key: value for key, value in facts.items() if getattr(row, key) != value}:
                 changed += 1
                 news += _update(owner, row, changes, at)
         news += _make(owner, fresh)
-        Volume.objects.filter(pool=pool.pk, name__in=[name for name, facts in batch.items() if facts is None]).delete()
-        if fresh or changed or deleted or quiet:
+        _lose(owner, lost, at)
+        if fresh or changed or lost or quiet:
             StoragePool.objects.filter(pk=pool.pk).update(volumes_observed_at=at)
         announce([] if quiet else news)
-    return Tally(created=len(fresh), changed=changed, deleted=deleted)
+    return Tally(created=len(fresh), changed=changed, deleted=len(lost))
+
+
+def _lost(owner: StoragePool, names: Iterable[str]) -> dict[str, dt.datetime]:
+    """When those of these names that were there lately were missed."""
+    return dict(LostVolume.objects.filter(pool=owner.pk, name__in=list(names)).values_list("name", "lost_at"))
+
+
+def _lose(owner: StoragePool, names: Sequence[str], at: dt.datetime) -> None:
+    """Delete their rows, and remember that for a while."""
+    if not names:
+        return
+    Volume.objects.filter(pool=owner.pk, name__in=names).delete()
+    LostVolume.objects.filter(pool=owner.pk, lost_at__lt=timezone.now() - REMEMBERED).delete()
+    LostVolume.objects.bulk_create(
+        [LostVolume(pool_id=owner.pk, name=name, lost_at=at) for name in names],
+        update_conflicts=True,
+        unique_fields=["pool", "name"],
+        update_fields=["lost_at"],
+    )
 
 
 def _update(owner: StoragePool, row: Volume, changes: dict[str, Any], at: dt.datetime) -> list[News]:

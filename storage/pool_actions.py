@@ -31,6 +31,7 @@ class PoolAction(Action[StoragePool, Params]):
     """What all actions on one pool share."""
 
     verb = "pool.manage"
+    feature: ClassVar[Feature] = Feature.STORAGE_MANAGE
     states: ClassVar[frozenset[PoolState]] = frozenset(PoolState)
     """In which states it makes sense."""
     disturbs: ClassVar[bool] = False
@@ -47,7 +48,7 @@ class PoolAction(Action[StoragePool, Params]):
     def check(self, target: StoragePool, params: Params, *, idle: bool) -> None:
         """Capability, reach, who runs with it, and (if idle) state."""
         del params
-        check_reach(target.hypervisor)
+        check_reach(target.hypervisor, self.feature)
         if idle:
             self.check_state(target, PoolState(target.state))
             self.check_users(target)
@@ -97,7 +98,7 @@ class PoolAction(Action[StoragePool, Params]):
 
     def act(self, session: Session, pool: StoragePool, params: Params) -> None:
         """The verb itself."""
-        raise session.unsupported(Feature.STORAGE_POOLS)
+        raise session.unsupported(self.feature)
 
 
 def read_pool(session: Session, hypervisor: Hypervisor, name: str) -> StoragePool:
@@ -155,6 +156,7 @@ class RefreshPool(PoolAction):
 
     kind = "pool.refresh"
     title = "Refresh pool"
+    feature = Feature.STORAGE_POOLS
     states = frozenset({PoolState.RUNNING, PoolState.DEGRADED})
     timeout_seconds = 300.0
 
@@ -276,7 +278,7 @@ class CreatePool(Action[NewPool, CreatePoolParams]):
         """Capability, reach, and that no pool there has this name."""
         del idle
         hypervisor = target.hypervisor or hypervisor_of(params.hypervisor)
-        check_reach(hypervisor)
+        check_reach(hypervisor, Feature.STORAGE_MANAGE)
         twin = StoragePool.objects.filter(host=hypervisor.host_id, name=params.name, gone_at=None).first()
         if twin is not None:
             raise AlreadyExists(f"There is a pool {twin.name} on {hypervisor.host.name} already.", id=str(twin.pk))

@@ -29,14 +29,14 @@ STATE_WORDS: Final[dict[str, str]] = {
 }
 
 
-def check_reach(hypervisor: Hypervisor) -> None:
+def check_reach(hypervisor: Hypervisor, feature: Feature = Feature.STORAGE_POOLS) -> None:
     """Raises Unsupported with the hypervisor's reason, Unreachable while it is offline."""
-    check_able(hypervisor, Feature.STORAGE_POOLS)
+    check_able(hypervisor, feature)
 
 
-def check_usable(pool: StoragePool) -> None:
+def check_usable(pool: StoragePool, feature: Feature = Feature.STORAGE_POOLS) -> None:
     """The same for a pool, and WrongState while what is in it cannot be reached."""
-    check_reach(pool.hypervisor)
+    check_reach(pool.hypervisor, feature)
     if not pool.running:
         raise WrongState(f"The pool {pool.name} is {STATE_WORDS[pool.state]}: start it first.", state=pool.state)
 

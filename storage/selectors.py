@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db.models import Count, F, FloatField, Prefetch, Q, Sum, Value
-from django.db.models.functions import Cast, Coalesce, Lower
+from django.db.models.functions import Cast, Coalesce, Greatest, Lower
 
 from accounts.policy import visible
 from core.filters import by_id_or_name, filtered, one_of
 from core.paging import Page, paginate
 from hosts.choices import LinkState
 from hosts.models import Hypervisor
-from storage import uses
-from storage.choices import FULL_RATIO, HIGH_RATIO, PoolState
+from storage import history, uses
+from storage.choices import FULL_RATIO, HIGH_RATIO, RUNNING, PoolState
 from storage.models import StoragePool, Volume
 
 if TYPE_CHECKING:
@@ -95,18 +95,24 @@ def with_hypervisors(rows: QuerySet[StoragePool]) -> QuerySet[StoragePool]:
 
 
 def count_volumes(pools: Sequence[StoragePool]) -> None:
-    """Put `volume_count` on each, by one query."""
+    """Put `volume_count`, `promised_bytes` and `unwritten_bytes` on each, by one query."""
     by_id = {pool.pk: pool for pool in pools}
     for pool in pools:
-        pool.volume_count = 0
-    counts = Volume.objects.filter(pool__in=by_id).order_by().values_list("pool").annotate(Count("pk"))
-    for pk, count in counts if by_id else ():
-        by_id[pk].volume_count = count
+        pool.volume_count = pool.promised_bytes = pool.unwritten_bytes = 0
+    # As floats: two volumes of an absurd size must not overflow the database's integers.
+    whole, written = (Cast(F(name), FloatField()) for name in ("capacity_bytes", "allocation_bytes"))
+    unwritten = Greatest(whole - written, 0.0)
+    rows = Volume.objects.filter(pool__in=by_id).order_by().values("pool")
+    for row in rows.annotate(number=Count("pk"), promised=Sum(whole), unwritten=Sum(unwritten)):
+        pool = by_id[row["pool"]]
+        pool.volume_count = row["number"]
+        pool.promised_bytes, pool.unwritten_bytes = int(row["promised"]), int(row["unwritten"])
 
 
-def filling(by: Actor, *, limit: int) -> list[StoragePool]:
-    """Pools that are nearly full or fuller, the fullest first. Two queries."""
-    rows = pool_list(by).filter(capacity_bytes__gt=0, available_bytes__lte=F("capacity_bytes") * (1 - HIGH_RATIO))
+def filling(by: Actor, *, limit: int, ratio: float = HIGH_RATIO) -> list[StoragePool]:
+    """Pools that are so full or fuller, or will be full soon at their pace, the fullest first. Two queries."""
+    high = Q(available_bytes__lte=F("capacity_bytes") * (1 - ratio))
+    rows = pool_list(by).filter(high | _soon(), capacity_bytes__gt=0)
     share = Cast(F("available_bytes"), FloatField()) / F("capacity_bytes")
     return list(with_hypervisors(rows).order_by(share, "pk")[:limit])
 
@@ -185,14 +191,22 @@ def _words(field: str) -> Callable[[list[str]], Q]:
     return lambda values: Q(**{f"{field}__in": [value.lower() for value in values]})
 
 
+def _soon() -> Q:
+    """Full within the days of `VMM_POOL_WARN_DAYS` (`StoragePool.forecast` in the database)."""
+    before = history.soon()
+    return Q(pk__in=[]) if before is None else Q(full_at__lte=before, state__in=RUNNING)
+
+
 def _pool_is(value: str) -> Q:
     match value.lower():
+        case "filling":
+            return _soon()
         case "full":
             return Q(capacity_bytes__gt=0, available_bytes__lte=F("capacity_bytes") * (1 - FULL_RATIO))
         case "autostart":
             return Q(autostart=True)
         case "running":
-            return Q(state__in=(PoolState.RUNNING, PoolState.DEGRADED))
+            return Q(state__in=RUNNING)
         case "stale":
             return ~Q(hypervisor__state=LinkState.ONLINE)
     return Q(pk__in=[])

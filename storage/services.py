@@ -113,7 +113,7 @@ def pool_create(*, host: Host, spec: PoolSpec, by: Actor) -> Operation:
     """
     policy.require(by, "pool.manage")
     spec = check_pool(spec)
-    hypervisor = serving(host, Feature.STORAGE_POOLS, "storage pools")
+    hypervisor = serving(host, Feature.STORAGE_MANAGE, "storage pools")
     params = CreatePoolParams(
         hypervisor=hypervisor.pk, **{name: getattr(spec, name) for name in PoolSpec.__dataclass_fields__}
     )
@@ -199,7 +199,7 @@ def _spec(pool: StoragePool, wish: NewVolumeWish, base: Volume | None, *, format
         allocation_bytes=wish.allocation_bytes,
         backing=base.name if base is not None and wish.backing else "",
     )
-    return check_volume(spec, type_=pool.type)
+    return check_volume(spec, type_=pool.type, formats=tuple(pool.formats))
 
 
 def _values(spec: VolumeSpec) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def pool_actions(pool: StoragePool, *, by: Actor) -> Allowed:
 def volume_actions(volume: Volume, *, by: Actor) -> Allowed:
     """The same for a volume. No query where `uses` is known."""
     found = {name: _asked(cls, volume, by) for name, cls in _VOLUME_ACTIONS.items()}
-    found["clone"] = answered(lambda: _may_create(volume.pool, by))
+    found["clone"] = answered(lambda: _may_create(volume.pool, by, Feature.STORAGE_CONTENT))
     return found
 
 
@@ -247,9 +247,9 @@ _VOLUME_ACTIONS: Final[Mapping[str, type[Action[Any, Any]]]] = {
 }
 
 
-def _may_create(pool: StoragePool, by: Actor) -> None:
+def _may_create(pool: StoragePool, by: Actor, feature: Feature = Feature.STORAGE_POOLS) -> None:
     policy.require(by, "volume.manage", pool)
-    check_usable(pool)
+    check_usable(pool, feature)
     if not pool.formats:
         raise Unsupported(
             f"No volumes are made in {pool.name}: they appear in a pool of the type {pool.type} by themselves."

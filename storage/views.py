@@ -26,6 +26,7 @@ from operations.views import title_of
 from storage import services
 from storage.models import StoragePool
 from storage.selectors import filling, orphans_of, pool_page, volume_page
+from storage.words import picture
 
 if TYPE_CHECKING:
     import uuid
@@ -41,7 +42,7 @@ FILLING_MAX: Final = 4
 OPERATIONS_RECENT: Final = 6
 NAMES_MAX: Final = 200
 """Volumes of a pool that the dialog of a new one offers as its base; others are typed."""
-PARTS: Final = ("head", "facts", "volumes", "operations")
+PARTS: Final = ("head", "facts", "space", "volumes", "operations")
 
 
 # -- all pools ---------------------------------------------------------------------------------------------------------
@@ -83,7 +84,7 @@ def pool_new(request: HttpRequest) -> HttpResponse:
     """The form, drawn from the types that there are. `?host=<id>` chooses the host."""
     by = actor_of(request)
     rows = visible(by, Hypervisor.objects.select_related("host").defer("credentials")).order_by("host__name", "pk")
-    able, unable = able_hosts(list(rows), Feature.STORAGE_POOLS)
+    able, unable = able_hosts(list(rows), Feature.STORAGE_MANAGE)
     wanted = request.GET.get("host", "")
     chosen = next((one for one in able if str(one["host"].pk) == wanted), next(iter(able), None))
     context = {
@@ -109,7 +110,7 @@ def pool_detail(request: HttpRequest, pool_id: uuid.UUID) -> HttpResponse:
     by = actor_of(request)
     pool = services.pool_get(pool_id, by=by)
     context = _pool(pool, by) | _volumes(request, pool, by)
-    context |= _operations(pool, context["page"].items, by)
+    context |= _operations(pool, context["page"].items, by) | _space(pool)
     names = pool.volumes.order_by("name").values_list("name", flat=True)
     context["bases"] = list(names[:NAMES_MAX])
     return render(request, "storage/detail.html", context, status=context.pop("status"))
@@ -129,6 +130,8 @@ def pool_part(request: HttpRequest, pool_id: uuid.UUID, part: str) -> HttpRespon
     context: dict[str, Any] = {"status": 200}
     if part in ("head", "facts"):
         context |= _pool(pool, by)
+    elif part == "space":
+        context |= _space(pool)
     elif part == "volumes":
         context |= _volumes(request, pool, by)
     else:
@@ -157,6 +160,11 @@ def _pool(pool: StoragePool, by: Actor) -> dict[str, Any]:
         "may_manage": may(by, "pool.manage", pool),
         "api_path": f"/storage-pools/{pool.pk}",
     }
+
+
+def _space(pool: StoragePool) -> dict[str, Any]:
+    """How full it was and will be, and what was promised of it. One query."""
+    return {"pool": pool, "picture": picture(pool)}
 
 
 def _volumes(request: HttpRequest, pool: StoragePool, by: Actor) -> dict[str, Any]:

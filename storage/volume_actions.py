@@ -33,6 +33,7 @@ class VolumeAction(Action[Volume, Params]):
     """What all actions on one volume share."""
 
     verb = "volume.manage"
+    feature: ClassVar[Feature] = Feature.STORAGE_CONTENT
     long: ClassVar[bool] = False
     """Whether it takes as long as its data is large."""
 
@@ -52,7 +53,7 @@ class VolumeAction(Action[Volume, Params]):
     def check(self, target: Volume, params: Params, *, idle: bool) -> None:
         """Capability, reach, the pool's state, and (if idle) who uses it."""
         del params
-        check_usable(target.pool)
+        check_usable(target.pool, self.feature)
         if idle:
             self.check_uses(target)
 
@@ -146,6 +147,7 @@ class MakeVolume(Action[NewVolume, P]):
     """What making a volume shares, empty or as a copy."""
 
     verb = "volume.manage"
+    feature: ClassVar[Feature] = Feature.STORAGE_POOLS
     long: ClassVar[bool] = False
 
     def load(self, target_id: uuid.UUID) -> NewVolume:
@@ -160,7 +162,7 @@ class MakeVolume(Action[NewVolume, P]):
         """Capability, reach, the pool's state, and that no volume there has this name."""
         del idle
         pool = target.pool or pool_of(params.pool)
-        check_usable(pool)
+        check_usable(pool, self.feature)
         twin = Volume.objects.filter(pool=pool.pk, name=params.name).first()
         if twin is not None:
             raise AlreadyExists(f"There is a volume {twin.name} in {pool.name} already.", id=str(twin.pk))
@@ -190,7 +192,7 @@ class MakeVolume(Action[NewVolume, P]):
 
     def make(self, session: Session, pool: StoragePool, params: P) -> None:
         """The one call."""
-        raise session.unsupported(Feature.STORAGE_POOLS)
+        raise session.unsupported(self.feature)
 
 
 @action
@@ -213,6 +215,7 @@ class CloneVolume(MakeVolume[CloneVolumeParams]):
 
     kind = "volume.clone"
     title = "Clone volume"
+    feature = Feature.STORAGE_CONTENT
     params = CloneVolumeParams
     timeout_seconds = 6 * 3600.0
     long = True
@@ -263,8 +266,8 @@ class ResizeVolume(VolumeAction):
         check_growth(info_of(target), params.capacity_bytes)
 
     def in_the_way(self, found: list[uses.Use]) -> list[uses.Use]:
-        """A guest that is off finds a larger disk at its next start."""
-        return [use for use in found if use.running or use.type == "volume"]
+        """A guest that is off finds a larger disk at its next start; what stands on it, or is a template, does not."""
+        return [use for use in found if use.running or use.type in ("volume", "template")]
 
     def run(self, ctx: Context, target: Volume, params: Params) -> dict[str, Any] | None:
         """One that is as large as wished is left alone."""
@@ -303,6 +306,7 @@ class DeleteVolume(VolumeAction):
 
     kind = "volume.delete"
     title = "Delete volume"
+    feature = Feature.STORAGE_POOLS
     timeout_seconds = 300.0
 
     def load(self, target_id: uuid.UUID) -> Volume:

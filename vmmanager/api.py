@@ -21,6 +21,7 @@ from core.problems import log_error, pointer
 from core.rest import BODY_MAX, InternalError, Output, answer
 from core.version import version
 from dashboard.api import router as dashboard_router
+from dashboard.topology.api import router as topology_router
 from drivers import registry
 from hosts.api import router as hosts_router
 from hosts.catalog import router as drivers_router
@@ -33,9 +34,11 @@ from storage.content_api import router as content_router
 from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
+from vms.cloning.api import router as templates_router
 from vms.creation.api import router as vms_router
 from vms.definitions.api import router as definitions_router
 from vms.hardware.api import router as hardware_router
+from vms.schedules.api import router as schedules_router
 from vms.services import ACTIONS
 from vms.snapshots.api import router as snapshots_router
 
@@ -184,6 +187,7 @@ FEATURES = (
     "vms.create.dry_run",
     "vms.screenshot",
     "vms.snapshots",
+    "vms.snapshots.schedules",
     "vms.xml",
 )
 """Words that a client may test for. One is added with what it names, and never taken away."""
@@ -205,11 +209,14 @@ for _router in (
     definitions_router,
     hardware_router,
     snapshots_router,
+    templates_router,
+    schedules_router,
     consoles_router,
     operations_router,
     live_router,
     accounts_router,
     dashboard_router,
+    topology_router,
     storage_router,
     content_router,
     networks_router,

@@ -25,6 +25,7 @@ app.conf.update(
     beat_schedule={
         "reconcile operations": {"task": "operations.reconcile", "schedule": 15.0},
         "empty the bin": {"task": "vmmanager.empty_bin", "schedule": 60.0},
+        "take snapshots that are due": {"task": "vmmanager.snapshot_schedules", "schedule": 15.0},
         "trim what is too old": {"task": "vmmanager.trim", "schedule": 300.0},
     },
 )

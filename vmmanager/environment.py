@@ -59,6 +59,12 @@ class Environment(BaseSettings):
         le=24 * 366,
         description="How long deleted guests stay in the bin, in hours; 0: there is none, and they go at once.",
     )
+    pool_warn_days: int = Field(
+        14,
+        ge=0,
+        le=365,
+        description="A storage pool that is full within so many days, at its pace, needs attention; 0: only one that is full does.",
+    )
     revisions_keep: int = Field(50, ge=2, le=10_000, description="How many definitions of each guest are kept.")
     worker_threads: int = Field(32, ge=1, le=256, description="Operations that one worker process runs at once.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")

@@ -14,6 +14,7 @@ from metrics import store
 from operations import retention as operations_retention
 from transfers import retention as transfers_retention
 from vms import services as vms_services
+from vms.schedules import runs
 
 
 @shared_task(name="vmmanager.trim")
@@ -35,3 +36,10 @@ def empty_bin() -> None:
     """Ask for the end of guests whose time in the bin is up."""
     with database_released():
         vms_services.empty_bin(timezone.now())
+
+
+@shared_task(name="vmmanager.snapshot_schedules")
+def snapshot_schedules() -> None:
+    """Begin the turns that are due, and end those that are over."""
+    with database_released():
+        runs.tick(timezone.now())

@@ -452,6 +452,7 @@ def vm_delete(
                         "shutdown": {"value": {"timeout_seconds": 60, "force_after": True}},
                         "autostart": {"value": {"enabled": True}},
                         "restore": {"value": {"name": "web-02"}},
+                        "clone": {"value": {"name": "web-02", "count": 2, "pool": "default", "start": True}},
                     },
                 }
             },
@@ -466,7 +467,11 @@ def vm_act(
     on_conflict: OnConflict,
     payload: Annotated[dict[str, Any] | None, Body(None)],
 ) -> HttpResponse:
-    """An operation. An equal one that is already queued or running on the guest is answered instead of a second."""
+    """An operation. An equal one that is already queued or running on the guest is answered instead of a second.
+
+    `clone` (of a guest that is off: `name`, `count` up to 20, `mode` `full`, `pool`, `start`, `title`, `description`, `cloud_init`) makes
+    guests with copies of its disks; `result.vms` names them. `mode` `linked` is for guests of a template.
+    """
     by = actor_of(request)
     vm = services.vm_get(vm_id, by=by)
     operation = services.vm_action(vm=vm, name=action, by=by, params=payload, on_conflict=on_conflict)

@@ -10,6 +10,24 @@ from core.models import BaseModel
 from drivers.types import GuestRef
 from hosts.choices import VirtualizationTypeChoice
 from vms.choices import BinStorage, Kind, RevisionSource, SnapshotKind, State
+from vms.cloning.models import Template, TemplateGuest, TemplateVersion, TemplateVolume
+from vms.schedules.models import ScheduledSnapshot, SnapshotSchedule
+
+__all__ = [
+    "BINNED",
+    "PRESENT",
+    "VM",
+    "Revision",
+    "ScheduledSnapshot",
+    "Snapshot",
+    "SnapshotSchedule",
+    "Template",
+    "TemplateGuest",
+    "TemplateVersion",
+    "TemplateVolume",
+    "VMDisk",
+    "VMNic",
+]
 
 _LINE = models.Value("\n")
 

@@ -36,6 +36,7 @@ ICONS: Final = {
     "managed-save": "disk",
     "discard-managed-save": "trash",
     "rename": "tag",
+    "clone": "clone",
 }
 _MAIN = {
     State.RUNNING: "shutdown",
@@ -59,6 +60,7 @@ def labels() -> dict[str, str]:
         "managed-save": _("Save to disk"),
         "discard-managed-save": _("Discard saved memory"),
         "rename": _("Rename"),
+        "clone": _("Clone"),
     }
 
 
@@ -206,6 +208,7 @@ def vm_buttons(vm: VM, *, by: Actor) -> dict[str, Any]:
         "console": console,
         "autostart": actions["autostart"],
         "rename": button("rename"),
+        "clone": button("clone"),
         "delete": actions["delete"],
         "restore": actions["restore"],
         "primary": "console" if vm.state == State.RUNNING and console["allowed"] else main[0]["name"],

@@ -37,6 +37,9 @@ from vms.actions import (
 )
 from vms.alternatives import with_alternatives
 from vms.choices import BinStorage
+from vms.cloning.actions import CloneVM
+from vms.cloning.expand import expanded
+from vms.cloning.services import clone_asked, vm_clone
 from vms.creation.actions import (
     CreateFromXml,
     CreateParams,
@@ -82,15 +85,12 @@ ACTIONS = (
     "discard-managed-save",
     "autostart",
     "rename",
+    "clone",
     "restore",
 )
 """The actions of `POST /vms/{id}/actions/ACTION`, in the order in which pages show them."""
-BULK_ACTIONS = tuple(name for name in ACTIONS if name != "rename")
-"""Those that can be meant for many at once: no two guests have one name."""
-
-
-BULK_ACTIONS = (*ACTIONS, "delete")
-"""Those of `POST /vms/bulk`."""
+BULK_ACTIONS = (*(name for name in ACTIONS if name != "clone"), "delete")
+"""Those of `POST /vms/bulk`: clones of many guests at once would need a name each."""
 
 
 def action_class(name: str, known: Sequence[str] = ACTIONS) -> type[Action[VM, Any]]:
@@ -123,6 +123,11 @@ def vm_action(
         Missing: Unknown action. BadInput: wrong parameters. PermissionRefused, Unsupported, Unreachable, WrongState, InProgress.
     """
     cls = action_class(name)
+    if cls is CloneVM:
+        asked = clone_asked(params)
+        check_cloud_init(asked.cloud_init)
+        with with_alternatives(vm, by=by):
+            return vm_clone(vm=vm, asked=asked, by=by, on_conflict=on_conflict)
     checked = action_params(cls, params)
     if cls is RestoreVM and policy.may(by, RestoreVM.verb, vm):
         check_name(vm, checked)
@@ -243,7 +248,7 @@ def _refusal(by: Actor, verb: str, vm: VM) -> VmmError | None:
 
 @functools.cache
 def _asked() -> dict[str, tuple[Action[Any, Any], Params]]:
-    found = {name: actions.get(f"vm.{name}") for name in (*BULK_ACTIONS, "snapshot")}
+    found = {name: actions.get(f"vm.{name}") for name in (*BULK_ACTIONS, "clone", "snapshot")}
     return {name: (action, _least_params(action)) for name, action in found.items()}
 
 
@@ -272,6 +277,7 @@ def vm_create(*, spec: VMSpec | XmlSpec, by: Actor) -> Operation:
     policy.require(by, "vm.create")
     if isinstance(spec, XmlSpec):
         return _define(spec, by)
+    spec = expanded(spec, by=by)
     check_cloud_init(spec.cloud_init)
     plan = plan_vm(spec, by=by, vm_id=uuid7())
     params = CreateParams(
@@ -304,6 +310,7 @@ def _define(spec: XmlSpec, by: Actor) -> Operation:
 def vm_plan(*, spec: VMSpec, by: Actor) -> Plan:
     """What a guest would be, and where. Nothing is made, and no hypervisor asked. Raises as `vm_create`."""
     policy.require(by, "vm.create")
+    spec = expanded(spec, by=by)
     check_cloud_init(spec.cloud_init)
     return plan_vm(spec, by=by, vm_id=uuid7())
 

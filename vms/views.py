@@ -303,7 +303,7 @@ def any_vm(vm_id: uuid.UUID, by: Actor) -> VM:
 
 def tab_page(vm: VM, by: Actor, *, tab: str) -> dict[str, Any]:
     """What the shell of each tab needs."""
-    return {"vm": vm, "tab": tab, "may_edit": may(by, "vm.edit", vm), **_buttons(vm, by)}
+    return {"vm": vm, "tab": tab, **_buttons(vm, by)}
 
 
 def _buttons(vm: VM, by: Actor) -> dict[str, Any]:
@@ -315,6 +315,7 @@ def _buttons(vm: VM, by: Actor) -> dict[str, Any]:
         "trouble": _trouble(vm),
         "pending": pending_count(vm),
         "may_edit": may(by, "vm.edit", vm),
+        "may_create": may(by, "vm.create"),
         "delete_text": _delete_text(vm),
     }
 

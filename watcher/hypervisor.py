@@ -33,7 +33,7 @@ from drivers.errors import AlreadyExists, DriverError, Timeout, Unreachable, Uns
 from drivers.polling import Poller, no_news
 from drivers.pool import LinkState as PoolState
 from drivers.pool import LinkStatus
-from drivers.types import Feature, GuestEvent, GuestRef, Support
+from drivers.types import Feature, GuestEvent, GuestRef, HoldingEvent, Support
 from hosts.choices import LinkState
 from hosts.inventory import host_observe, hypervisor_observe_link, link_state
 from watcher.rounds import backoff, renew, rest
@@ -73,7 +73,7 @@ class Nudge:
     guests: frozenset[str]
 
 
-News = GuestEvent | LinkStatus | Order | Nudge | DriverError
+News = GuestEvent | HoldingEvent | LinkStatus | Order | Nudge | DriverError
 """What comes into a watcher's inbox."""
 
 
@@ -89,6 +89,7 @@ class HypervisorWatcher:
         lives: How often that has come about.
         offers: What it can do, as it last said.
         on_start: Called in its thread when guests were heard to have started; must return at once.
+        on_holding: Called in its thread with what is told of a pool or a network; must return at once.
     """
 
     def __init__(self, hypervisor: Hypervisor, *, pool: SessionPool) -> None:
@@ -98,6 +99,7 @@ class HypervisorWatcher:
         self.lives = 0
         self.offers: frozenset[Feature] = frozenset()
         self.on_start: Callable[[], None] = lambda: None
+        self.on_holding: Callable[[HoldingEvent], None] = lambda _event: None
         self._pool = pool
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._thread = LongThread(f"vmm-watch-{hypervisor.driver}-{str(hypervisor.pk)[-6:]}", self._run, fatal=False)
@@ -264,6 +266,8 @@ class HypervisorWatcher:
             match item:
                 case GuestEvent():
                     events.append(item)
+                case HoldingEvent():
+                    self.on_holding(item)
                 case LinkStatus():
                     self._link(item)
                 case DriverError():
@@ -274,8 +278,6 @@ class HypervisorWatcher:
                 case Nudge():
                     if self._poller is not None:
                         self._poller.nudge(item.guests)
-                case Order.WAKE | Order.PROBE:
-                    pass
         return events
 
     def _refresh(self) -> None:

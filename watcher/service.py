@@ -158,7 +158,7 @@ class WatcherService:
         watcher = HypervisorWatcher(row, pool=self._pool)
         sampler, survey = Sampler(watcher, pool=self._pool), Survey(watcher, pool=self._pool)
         addresses = AddressRounds(watcher, pool=self._pool)
-        watcher.on_start = addresses.look
+        watcher.on_start, watcher.on_holding = addresses.look, survey.hear
         self._followed[row.pk] = _Followed(row.endpoint().key, row.host_id, watcher, sampler, survey, addresses)
         watcher.start()
         sampler.start()

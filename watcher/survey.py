@@ -1,13 +1,16 @@
 """What a hypervisor has beside guests, its storage pools and networks, looked at by a thread of its own: never in the way of events.
 
-At each new life of the link, every half minute, and when somebody asks. Our own operations write down what they did themselves, so
+At each new life of the link, every half minute, and when somebody asks. What the hypervisor tells of a pool or a network is looked at
+at once, and that alone; of volumes nobody tells. Our own operations write down what they did themselves, so
 that only what others do shows late. Nothing is written while nothing changed. What a hypervisor lacks is not asked for: the thread
 ends where it has neither, and is started again should that change.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 import random
 import threading
 import time
@@ -20,18 +23,18 @@ from core.errors import Missing
 from core.threads import LongThread
 from drivers.answers import makes_sense
 from drivers.errors import Busy, DriverError, NotFound, Timeout, Unreachable, Unsupported, WrongState
-from drivers.types import Feature
+from drivers.types import Feature, Holding
 from networks.inventory import networks_observe
 from storage.inventory import pools_observe, volumes_observe
 from watcher.rounds import backoff, renew, rest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from typing import TypeVar
 
     from drivers.base import Session
     from drivers.pool import SessionPool
-    from drivers.types import LeaseInfo
+    from drivers.types import HoldingEvent, LeaseInfo
     from watcher.hypervisor import HypervisorWatcher
 
     T = TypeVar("T")
@@ -61,6 +64,9 @@ class Survey:
         self._due = 0.0
         self._failures = 0
         self._told = ""
+        self._news: queue.SimpleQueue[HoldingEvent] = queue.SimpleQueue()
+        self._named: dict[Holding, set[str]] | None = None
+        """What this look is for; None: for all there is."""
 
     def _new_thread(self) -> LongThread:
         name = f"vmm-{self.word}-{self._hypervisor.driver}-{str(self._hypervisor.pk)[-6:]}"
@@ -80,6 +86,11 @@ class Survey:
     def look(self) -> None:
         """Somebody wants to know now."""
         self._due = 0.0
+        self._wake.set()
+
+    def hear(self, event: HoldingEvent) -> None:
+        """The hypervisor tells something: look at that."""
+        self._news.put(event)
         self._wake.set()
 
     def ask_stop(self) -> None:
@@ -102,13 +113,24 @@ class Survey:
                 return
             if self._life != self._watcher.lives:
                 self._life, self._due = self._watcher.lives, 0.0
-            if time.monotonic() < self._due:
+            self._named = self._heard()
+            if time.monotonic() >= self._due:
+                # Before the round: who asks while it goes on is not forgotten.
+                self._due, self._named = time.monotonic() + self._period(), None
+            elif not self._named:
                 continue
-            # Before the round: who asks while it goes on is not forgotten.
-            self._due = time.monotonic() + self._period()
             if not self._round():
                 return
             rest()
+
+    def _heard(self) -> dict[Holding, set[str]]:
+        """All that was told since it was asked last: a flood folds by itself while a look goes on."""
+        named: dict[Holding, set[str]] = {}
+        with contextlib.suppress(queue.Empty):
+            while True:
+                event = self._news.get_nowait()
+                named.setdefault(event.kind, set()).add(event.name)
+        return named
 
     def _round(self) -> bool:
         """One look. Nothing that goes wrong leaves it; False when there is nobody to look at any more."""
@@ -145,17 +167,17 @@ class Survey:
         return not self._thread.stopping.is_set() and self._watcher.attached
 
     def _look(self) -> None:
-        offers = self._watcher.offers
+        offers, named = self._watcher.offers, self._named
         with self._pool.session(self._watcher.endpoint, channel="stats", timeout_seconds=SLOT_SECONDS) as session:
-            if Feature.STORAGE_POOLS in offers:
-                self._pools(session)
-            if Feature.NETWORKS in offers and self._wanted():
-                self._networks(session)
+            if Feature.STORAGE_POOLS in offers and (named is None or Holding.POOL in named):
+                self._pools(session, only=None if named is None else named[Holding.POOL])
+            if Feature.NETWORKS in offers and (named is None or Holding.NETWORK in named) and self._wanted():
+                self._networks(session, leases=named is None)
         self._watcher.heard()
 
     # -- storage -------------------------------------------------------------------------------------------------------
-    def _pools(self, session: Session) -> None:
-        """The pools, then the volumes of each that goes through this hypervisor: a pool that fails hides no other."""
+    def _pools(self, session: Session, *, only: Collection[str] | None) -> None:
+        """The pools, then the volumes of each (of `only` these) that goes through this hypervisor: one that fails hides no other."""
         seen_at = timezone.now()
         try:
             pools = sensible("pools", session.pools())
@@ -166,7 +188,7 @@ class Survey:
         found = pools_observe(self._hypervisor, pools, seen_at=seen_at, complete=True)
         failed: DriverError | None = None
         for row in found.rows.values():
-            if not row.running or not self._wanted():
+            if not row.running or not self._wanted() or (only is not None and row.name not in only):
                 continue
             seen_at = timezone.now()
             try:
@@ -183,21 +205,21 @@ class Survey:
             raise failed
 
     # -- networks ------------------------------------------------------------------------------------------------------
-    def _networks(self, session: Session) -> None:
+    def _networks(self, session: Session, *, leases: bool) -> None:
         seen_at = timezone.now()
         try:
             networks = sensible("networks", session.networks())
         except Unsupported:
             return
-        leases: dict[str, Sequence[LeaseInfo]] = {}
-        for network in networks:
+        given: dict[str, Sequence[LeaseInfo]] = {}
+        for network in networks if leases else ():
             if network.active and network.dhcp and self._wanted():
                 try:
-                    leases[network.name] = sensible("leases", session.leases(network.name))
+                    given[network.name] = sensible("leases", session.leases(network.name))
                 except (NotFound, WrongState, Unsupported):
                     continue
         if self._wanted():
-            networks_observe(self._hypervisor, networks, leases, seen_at=seen_at, complete=True)
+            networks_observe(self._hypervisor, networks, given, seen_at=seen_at, complete=True)
 
     def _extra(self) -> dict[str, str]:
         return {"hypervisor": str(self._hypervisor.pk), "uri": self._hypervisor.uri}

@@ -19,7 +19,7 @@ from django.templatetags.static import static
 from django.utils import formats, timezone
 from django.utils.html import format_html, json_script
 from django.utils.safestring import SafeString, mark_safe
-from django.utils.translation import get_language
+from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _l
 from django.utils.translation.trans_real import DjangoTranslation
@@ -31,6 +31,7 @@ from drivers.storage import POOL_TYPES
 from hosts.choices import LinkState, TechniqueChoice, VirtualizationTypeChoice
 from operations.choices import State as OperationState
 from storage.choices import PoolState
+from storage.words import days_left, full_in, urgency
 from vms.choices import State as GuestState
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from django.template.context import RequestContext
     from django.utils.functional import _StrPromise
 
+    from storage.forecast import Forecast
     from vms.models import VM
 
 register = template.Library()
@@ -148,6 +150,43 @@ def pool_type_label(value: str) -> str:
     """`dir` → "Directory"; a type that we make no pools of is shown as it is."""
     known = POOL_TYPES.get(value)
     return _(known.label) if known else value
+
+
+@register.filter
+def forecast_words(told: Forecast | None) -> str:
+    """As in: full in about 12 days at the pace of the last 7; nothing where nobody can tell."""
+    return "" if told is None else full_in(told)
+
+
+@register.filter
+def forecast_days(told: Forecast | None) -> str:
+    """The same for a cell: "12 days", "1 day", "less than a day"; a dash where nobody can tell."""
+    if told is None:
+        return NOT_KNOWN
+    days = round(days_left(told))
+    return ngettext("%(n)s day", "%(n)s days", days) % {"n": days} if days else _("less than a day")
+
+
+@register.filter
+def forecast_class(told: Forecast | None) -> str:
+    """The state that it is: red within two days, amber within those of `VMM_POOL_WARN_DAYS`, else none."""
+    return "" if told is None else urgency(told)
+
+
+KIND_LABELS = {
+    "host": _l("Host"),
+    "hypervisor": _l("Hypervisor"),
+    "vm": _l("Guest"),
+    "network": _l("Network"),
+    "bridge": _l("Bridge"),
+    "storage-pool": _l("Storage pool"),
+}
+
+
+@register.filter
+def kind_label(value: str) -> str:
+    """`storage-pool` → "Storage pool"."""
+    return str(KIND_LABELS.get(value, value))
 
 
 NETWORK_MODES = {

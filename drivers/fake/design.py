@@ -10,7 +10,7 @@ from drivers import specs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from drivers.types import DiskSpec, GuestSpec, NicSpec
+    from drivers.types import CloneSpec, DiskSpec, GuestSpec, NicSpec
 
 FACTS: Final = "{https://vmmanager.invalid/xmlns/1}"
 """Our own namespace, as behind libvirt, so that what reads definitions sees the same here."""
@@ -77,6 +77,34 @@ def described(xml: str, facts: Mapping[str, str], *, title: str, description: st
         metadata.remove(old)
     _write_facts(ET.SubElement(metadata, f"{FACTS}guest"), facts)
     return ET.tostring(root, encoding="unicode")
+
+
+def cloned(xml: str, spec: CloneSpec) -> str:
+    """The definition of a guest that is like another but for what `spec` says."""
+    root = ET.fromstring(xml)  # noqa: S314 - a definition that this room has written itself
+    for tag, text in (("name", spec.name), ("uuid", spec.uuid.lower())):
+        for node in root.findall(tag):
+            node.text = text
+    devices = root.find("devices")
+    for disk in list(devices.findall("disk")) if devices is not None else ():
+        target = disk.find("target")
+        place = spec.disks.get("" if target is None else target.get("dev", ""))
+        for source in disk.findall("source"):
+            disk.remove(source)
+        if place is None:
+            devices.remove(disk)  # type: ignore[union-attr]  # it is what the disk was found in
+            continue
+        path, format_ = place
+        if path:
+            disk.set("type", "file")
+            ET.SubElement(disk, "source", file=path)
+            for driver in disk.findall("driver"):
+                driver.set("type", format_)
+    for mac in root.iterfind("devices/interface/mac"):
+        mac.set("address", spec.macs.get(mac.get("address", ""), ""))
+    return described(
+        ET.tostring(root, encoding="unicode"), spec.metadata, title=spec.title, description=spec.description
+    )
 
 
 def _metadata(root: ET.Element, spec: GuestSpec) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
-from drivers.errors import AlreadyExists, NotFound
+from drivers.errors import AlreadyExists, InvalidDefinition, NotFound, WrongState
 from drivers.findings import refusing
-from drivers.networks import check_network, overlapping
-from drivers.types import LeaseInfo, NetworkInfo
+from drivers.networks import MODES, absent, check_dhcp_host, check_filter, check_network, overlapping, users_of
+from drivers.types import FilterInfo, Holding, HoldingEvent, HostInterface, LeaseInfo, NetworkInfo
 
 if TYPE_CHECKING:
     import threading
     import uuid as uuids
     from collections.abc import Callable
 
-    from drivers.types import NetworkSpec
+    from drivers.types import DhcpHost, NetworkSpec
 
 
 class FakeNetworks:
@@ -24,13 +25,23 @@ class FakeNetworks:
     Args:
         lock: The world's.
         uuid_of: Name → the uuid that a network of this name has.
+        tell: Takes news of them. Called without the lock.
     """
 
-    def __init__(self, lock: threading.Condition, uuid_of: Callable[[str], uuids.UUID]) -> None:
+    def __init__(
+        self,
+        lock: threading.Condition,
+        uuid_of: Callable[[str], uuids.UUID],
+        *,
+        tell: Callable[[HoldingEvent], None],
+    ) -> None:
         self._lock = lock
         self._uuid_of = uuid_of
+        self._tell = tell
         self._networks: dict[str, NetworkInfo] = {}
         self._leases: dict[str, list[LeaseInfo]] = {}
+        self._interfaces: dict[str, HostInterface] = {}
+        self._filters: dict[str, FilterInfo] = {}
 
     # -- the scene -----------------------------------------------------------------------------------------------------
     def add(
@@ -58,6 +69,7 @@ class FakeNetworks:
         )
         with self._lock:
             self._networks[name] = info
+        self._say(name, "defined")
         return info
 
     def set_active(self, name: str, *, active: bool) -> None:
@@ -66,12 +78,14 @@ class FakeNetworks:
             self._networks[name] = dataclasses.replace(self._find(name), active=active)
             if not active:
                 self._leases.pop(name, None)
+        self._say(name, "started" if active else "stopped")
 
     def remove(self, name: str) -> None:
         """Somebody removes it."""
         with self._lock:
             del self._networks[self._find(name).name]
             self._leases.pop(name, None)
+        self._say(name, "undefined")
 
     def lease(self, name: str, *, mac: str, address: str, hostname: str = "", expires_at: int = 0) -> LeaseInfo:
         """Its DHCP server gives an address out."""
@@ -79,6 +93,18 @@ class FakeNetworks:
         with self._lock:
             self._leases.setdefault(self._find(name).name, []).append(info)
         return info
+
+    def add_interface(self, name: str, kind: str = "ethernet", **values: Any) -> HostInterface:
+        """An interface that the host has."""
+        info = HostInterface(name=name, kind=kind, **({"up": True, "speed_mbps": 1000} | values))
+        with self._lock:
+            self._interfaces[name] = info
+        return info
+
+    def add_filter(self, name: str, *, uses: tuple[str, ...] = ()) -> FilterInfo:
+        """A filter that somebody made."""
+        refs = "".join(f"<filterref filter='{one}'/>" for one in uses)
+        return self._put(f"<filter name='{name}' chain='root'>{refs}</filter>")
 
     # -- verbs ---------------------------------------------------------------------------------------------------------
     def networks(self) -> list[NetworkInfo]:
@@ -99,35 +125,43 @@ class FakeNetworks:
             if spec.name in self._networks:
                 raise AlreadyExists(f"There is a network called {spec.name} already.")
             self._refuse_taken(spec.name, spec.address)
-            bridge = spec.bridge or f"virbr{len(self._networks)}"
+            self._refuse_absent(spec)
+            bridge = spec.bridge or (f"virbr{len(self._networks)}" if MODES[spec.mode].bridge else "")
             info = NetworkInfo(
                 uuid=str(self._uuid_of(spec.name)),
                 name=spec.name,
                 active=True,
                 mode=spec.mode,
                 bridge=bridge,
+                devices=(spec.device,) if spec.device else (),
+                macvtap=spec.macvtap if spec.device else "",
                 domain=spec.domain,
-                addresses=(spec.address,) if spec.address else (),
+                addresses=tuple(filter(None, (spec.address, spec.address6))),
                 dhcp=bool(spec.dhcp_start),
+                vlans=spec.vlans,
+                port_groups=spec.port_groups,
+                mtu=spec.mtu,
                 autostart=spec.autostart,
             )
             self._networks[spec.name] = info
-            return info
+        self._say(spec.name, "started")
+        return info
 
     def network_start(self, name: str) -> None:
         """Active afterwards."""
         with self._lock:
             for address in self._find(name).addresses:
                 self._refuse_taken(name, address)
-            self.set_active(name, active=True)
+        self.set_active(name, active=True)
 
     def network_stop(self, name: str) -> None:
         """A transient one is gone then."""
         with self._lock:
-            if self._find(name).persistent:
-                self.set_active(name, active=False)
-            else:
-                self.remove(name)
+            persistent = self._find(name).persistent
+        if persistent:
+            self.set_active(name, active=False)
+        else:
+            self.remove(name)
 
     def network_set_autostart(self, name: str, *, enabled: bool) -> None:
         """With the host, or not."""
@@ -137,6 +171,81 @@ class FakeNetworks:
     def network_delete(self, name: str) -> None:
         """With what it has given out."""
         self.remove(name)
+
+    def network_keep(self, name: str, host: DhcpHost) -> None:
+        """In the definition, which is what it runs by."""
+        with self._lock:
+            network = self._find(name)
+            if not network.dhcp:
+                raise WrongState(f"{name} gives no addresses out.")
+            with refusing():
+                host = check_dhcp_host(host, network=name, addresses=network.addresses, others=network.dhcp_hosts)
+            others = [one for one in network.dhcp_hosts if one.mac != host.mac]
+            self._networks[name] = dataclasses.replace(network, dhcp_hosts=(*others, host))
+
+    def network_release(self, name: str, mac: str) -> None:
+        """Kept for nobody."""
+        with self._lock:
+            network = self._find(name)
+            kept = tuple(one for one in network.dhcp_hosts if one.mac != mac.lower())
+            self._networks[name] = dataclasses.replace(network, dhcp_hosts=kept)
+
+    def host_interfaces(self) -> list[HostInterface]:
+        """What `add_interface` put there."""
+        with self._lock:
+            return list(self._interfaces.values())
+
+    def filters(self) -> list[FilterInfo]:
+        """All of them."""
+        with self._lock:
+            return list(self._filters.values())
+
+    def filter_define(self, xml: str, *, name: str = "") -> FilterInfo:
+        """Made, or changed."""
+        with self._lock:
+            if name and name not in self._filters:
+                raise NotFound(f"There is no network filter {name}.")
+            root = _filter_of(xml)
+            new = root.get("name", "")
+            if not name and new in self._filters:
+                raise AlreadyExists(f"There is a network filter {new} already.")
+            there = {one.name: one.uses for one in self._filters.values()}
+            with refusing():
+                check_filter(there, new, [ref.get("filter", "") for ref in root.findall("filterref")], changes=name)
+            return self._put(xml)
+
+    def filter_delete(self, name: str) -> None:
+        """Gone, unless another one takes it in."""
+        with self._lock:
+            users = users_of({one.name: one.uses for one in self._filters.values()}, name)
+            if users:
+                raise WrongState(f"{name} is taken in by {', '.join(users)}.")
+            if self._filters.pop(name, None) is None:
+                raise NotFound(f"There is no network filter {name}.")
+
+    def _put(self, xml: str) -> FilterInfo:
+        root = _filter_of(xml)
+        name = root.get("name", "")
+        info = FilterInfo(
+            uuid=str(self._uuid_of(f"filter/{name}")),
+            name=name,
+            chain=root.get("chain", "root"),
+            rules=len(root.findall("rule")),
+            uses=tuple(ref.get("filter", "") for ref in root.findall("filterref")),
+            xml=xml,
+        )
+        with self._lock:
+            self._filters[name] = info
+        return info
+
+    def _refuse_absent(self, spec: NetworkSpec) -> None:
+        """A world whose interfaces no test has told has any."""
+        wanted = spec.device or (spec.bridge if MODES[spec.mode].bridge == "there" else "")
+        if wanted and self._interfaces and wanted not in self._interfaces:
+            raise NotFound(absent(wanted, self._interfaces.values(), mode=spec.mode, host="this host"))
+
+    def _say(self, name: str, reason: str) -> None:
+        self._tell(HoldingEvent(kind=Holding.NETWORK, name=name, reason=reason))
 
     def _refuse_taken(self, name: str, address: str) -> None:
         others = {
@@ -154,3 +263,16 @@ class FakeNetworks:
         if network is None:
             raise NotFound(f"There is no network {name}.", network=name)
         return network
+
+
+def _filter_of(xml: str) -> ET.Element:
+    """Raises InvalidDefinition for what is no filter, or has a document type."""
+    if "<!" in xml:
+        raise InvalidDefinition("A definition may not have a document type or entities.")
+    try:
+        root = ET.fromstring(xml)  # noqa: S314 - no document type, no entities
+    except ET.ParseError as error:
+        raise InvalidDefinition(f"This is not well-formed XML: {error}") from error
+    if root.tag != "filter":
+        raise InvalidDefinition(f"This is a <{root.tag}>, not a <filter>.")
+    return root

@@ -18,19 +18,22 @@ from drivers.fake.world import (
     world,
 )
 from drivers.types import (
+    DhcpHost,
     Endpoint,
     Feature,
+    FilterInfo,
     Finding,
-    GuestEvent,
     GuestInfo,
     GuestRef,
     GuestState,
     GuestStats,
     HostInfo,
+    HostInterface,
     HostStats,
     LeaseInfo,
     NetworkInfo,
     NetworkSpec,
+    News,
     PoolInfo,
     PoolSpec,
     SnapshotInfo,
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from drivers.fake.world import FakeWorld
     from drivers.types import (
         AddressInfo,
+        CloneSpec,
         Device,
         GuestHardware,
         GuestSpec,
@@ -84,9 +88,13 @@ _FEATURES = frozenset(
         Feature.METRICS_NETWORK,
         Feature.EVENTS,
         Feature.CREATE,
+        Feature.CLONE,
         Feature.ADDRESSES,
         Feature.STORAGE_POOLS,
+        Feature.STORAGE_MANAGE,
+        Feature.STORAGE_CONTENT,
         Feature.NETWORKS,
+        Feature.NETWORKS_MANAGE,
         Feature.SNAPSHOTS_DISK,
         Feature.SNAPSHOTS_MEMORY,
         Feature.SNAPSHOTS_LIVE,
@@ -152,7 +160,7 @@ class FakeSession(Session):
         self.world = place
         self.broken = ""
         self.under_way = 0
-        self.sinks: list[Callable[[GuestEvent], None]] = []
+        self.sinks: list[Callable[[News], None]] = []
         self._on_close: list[Callable[[str], None]] = []
 
     @_verb
@@ -276,6 +284,10 @@ class FakeSession(Session):
         return self.world.create(spec)
 
     @_verb
+    def clone(self, ref: GuestRef, spec: CloneSpec) -> GuestInfo:
+        return self.world.clone(ref, spec)
+
+    @_verb
     def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
         self.world.set_metadata(ref, facts, title=title, description=description)
 
@@ -362,8 +374,8 @@ class FakeSession(Session):
         return self.world.storage.volume_create(pool, spec)
 
     @_verb
-    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str) -> VolumeInfo:
-        return self.world.storage.volume_clone(pool, spec, source=source)
+    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str, source_pool: str = "") -> VolumeInfo:
+        return self.world.storage.volume_clone(pool, spec, source=source, source_pool=source_pool)
 
     @_verb
     def volume_resize(self, pool: str, name: str, *, capacity_bytes: int) -> None:
@@ -419,6 +431,30 @@ class FakeSession(Session):
     def network_delete(self, name: str) -> None:
         self.world.networks.network_delete(name)
 
+    @_verb
+    def network_keep(self, name: str, host: DhcpHost) -> None:
+        self.world.networks.network_keep(name, host)
+
+    @_verb
+    def network_release(self, name: str, mac: str) -> None:
+        self.world.networks.network_release(name, mac)
+
+    @_verb
+    def host_interfaces(self) -> Sequence[HostInterface]:
+        return self.world.networks.host_interfaces()
+
+    @_verb
+    def filters(self) -> Sequence[FilterInfo]:
+        return self.world.networks.filters()
+
+    @_verb
+    def filter_define(self, xml: str, *, name: str = "") -> FilterInfo:
+        return self.world.networks.filter_define(xml, name=name)
+
+    @_verb
+    def filter_delete(self, name: str) -> None:
+        self.world.networks.filter_delete(name)
+
     def _still_here(self) -> None:
         if self.broken:
             raise Unreachable(f"The connection to {self.world.name} is closed: {self.broken}.")
@@ -455,7 +491,7 @@ class FakeSession(Session):
         return self.world.host_stats()
 
     @_verb
-    def subscribe(self, sink: Callable[[GuestEvent], None]) -> None:
+    def subscribe(self, sink: Callable[[News], None]) -> None:
         """News comes in the thread that causes it."""
         self.sinks.append(sink)
 

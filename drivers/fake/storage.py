@@ -20,7 +20,7 @@ from drivers.storage import (
     check_volume,
     formats_of,
 )
-from drivers.types import PoolInfo, PoolSpec, StorageState, VolumeInfo, VolumeSpec
+from drivers.types import Holding, HoldingEvent, PoolInfo, PoolSpec, StorageState, VolumeInfo, VolumeSpec
 
 if TYPE_CHECKING:
     import threading
@@ -99,11 +99,19 @@ class FakeStorage:
     Args:
         lock: The world's.
         uuid_of: Name → the uuid that a pool of this name has.
+        tell: Takes news of pools. Called without the lock.
     """
 
-    def __init__(self, lock: threading.Condition, uuid_of: Callable[[str], uuids.UUID]) -> None:
+    def __init__(
+        self,
+        lock: threading.Condition,
+        uuid_of: Callable[[str], uuids.UUID],
+        *,
+        tell: Callable[[HoldingEvent], None],
+    ) -> None:
         self._lock = lock
         self._uuid_of = uuid_of
+        self._tell = tell
         self._pools: dict[str, _Pool] = {}
         self._breaks: list[_Break] = []
         self.new_pool_bytes = POOL_BYTES
@@ -123,17 +131,21 @@ class FakeStorage:
         with self._lock:
             pool = _Pool(str(self._uuid_of(name)), spec, state, capacity_bytes, spec.target)
             self._pools[name] = pool
-            return pool.info()
+            info = pool.info()
+        self._say(name, "defined")
+        return info
 
     def set_state(self, name: str, state: StorageState) -> None:
         """A pool's storage fails, or comes back."""
         with self._lock:
             self._pool(name).state = state
+        self._say(name, str(state))
 
     def remove_pool(self, name: str) -> None:
         """Somebody else removes a pool, with what was in it."""
         with self._lock:
             del self._pools[self._pool(name).spec.name]
+        self._say(name, "undefined")
 
     def add_volume(
         self,
@@ -197,7 +209,9 @@ class FakeStorage:
                 raise AlreadyExists(f"The pool {twin.spec.name} is made of {target} already.")
             uuid = str(self._uuid_of(spec.name))
             pool = self._pools[spec.name] = _Pool(uuid, spec, StorageState.RUNNING, self.new_pool_bytes, target)
-            return pool.info()
+            info = pool.info()
+        self._say(spec.name, "started")
+        return info
 
     def pool_start(self, name: str) -> None:
         """Inactive → running."""
@@ -205,16 +219,17 @@ class FakeStorage:
             pool = self._pool(name)
             if pool.state is StorageState.INACTIVE:
                 pool.state = StorageState.RUNNING
+        self._say(name, "started")
 
     def pool_stop(self, name: str) -> None:
         """→ inactive."""
-        with self._lock:
-            self._pool(name).state = StorageState.INACTIVE
+        self.set_state(name, StorageState.INACTIVE)
 
     def pool_refresh(self, name: str) -> None:
         """Nothing to look for: it is all here."""
         with self._lock:
             self._running(name)
+        self._say(name, "refreshed")
 
     def pool_set_autostart(self, name: str, *, enabled: bool) -> None:
         """Start with the host, or not."""
@@ -224,8 +239,10 @@ class FakeStorage:
 
     def pool_delete(self, name: str) -> None:
         """Forgotten. Its volumes come back with a pool of the same target in no world: they are forgotten too."""
-        with self._lock:
-            del self._pools[self._pool(name).spec.name]
+        self.remove_pool(name)
+
+    def _say(self, name: str, reason: str) -> None:
+        self._tell(HoldingEvent(kind=Holding.POOL, name=name, reason=reason))
 
     # -- verbs: volumes ------------------------------------------------------------------------------------------------
     def volumes(self, pool: str) -> list[VolumeInfo]:
@@ -252,13 +269,14 @@ class FakeStorage:
             place.volumes[spec.name] = volume
             return self._info(place, volume)
 
-    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str) -> VolumeInfo:
+    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str, source_pool: str = "") -> VolumeInfo:
         """With all that is written in `source`."""
         with self._lock:
             place = self._running(pool)
-            original = self._volume(place, source)
+            origin = self._running(source_pool) if source_pool else place
+            original = self._volume(origin, source)
             with refusing():
-                check_growth(self._info(place, original), spec.capacity_bytes)
+                check_growth(self._info(origin, original), spec.capacity_bytes)
             volume = self._new(place, spec)
             if len(original.content) > place.free_bytes:
                 raise _full(pool)

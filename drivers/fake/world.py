@@ -55,7 +55,7 @@ from drivers.types import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from drivers.types import AddressInfo, GuestSpec
+    from drivers.types import AddressInfo, CloneSpec, GuestSpec, News
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Connection(Protocol):
 
     broken: str
     under_way: int
-    sinks: list[Callable[[GuestEvent], None]]
+    sinks: list[Callable[[News], None]]
 
     def lost(self, reason: str) -> None:
         """Fire the close callbacks, once."""
@@ -128,8 +128,12 @@ class FakeWorld(SnapshotVerbs, HardwareVerbs):
         self._guests: dict[str, Guest] = {}
         self._sessions: list[Connection] = []
         self._born = self.clock()
-        self.storage = FakeStorage(self._changed, lambda pool: uuids.uuid5(NAMESPACE, f"{name}/pool/{pool}"))
-        self.networks = FakeNetworks(self._changed, lambda network: uuids.uuid5(NAMESPACE, f"{name}/network/{network}"))
+        self.storage = FakeStorage(
+            self._changed, lambda pool: uuids.uuid5(NAMESPACE, f"{name}/pool/{pool}"), tell=self._tell
+        )
+        self.networks = FakeNetworks(
+            self._changed, lambda network: uuids.uuid5(NAMESPACE, f"{name}/network/{network}"), tell=self._tell
+        )
 
     @property
     def endpoint(self) -> Endpoint:
@@ -395,6 +399,16 @@ class FakeWorld(SnapshotVerbs, HardwareVerbs):
                 return there.info()
         return self.define(xml)
 
+    def clone(self, ref: GuestRef, spec: CloneSpec) -> GuestInfo:
+        """As `create`, like another guest. Raises NotFound, AlreadyExists, InvalidDefinition."""
+        if not spec.name.strip() or not spec.name.isprintable():
+            raise InvalidDefinition("A name has nothing that cannot be printed.")
+        with self._changed:
+            there = self._guests.get(spec.uuid.lower())
+            if there is not None:
+                return there.info()
+        return self.define(design.cloned(self.definition(ref), spec))
+
     def set_metadata(self, ref: GuestRef, facts: Mapping[str, str], *, title: str, description: str) -> None:
         """Change what is ours to say of it, in its definition."""
         self.define(design.described(self.definition(ref), facts, title=title, description=description))
@@ -593,21 +607,26 @@ class FakeWorld(SnapshotVerbs, HardwareVerbs):
         """Tell every subscriber and end the console: with no lock held, both are foreign code."""
         if console is not None:
             console.close()
-        event = GuestEvent(
-            uuid=guest.uuid,
-            name=guest.name,
-            kind=kind,
-            reason=reason,
-            at=time.monotonic(),
-            snapshots="snapshot" in reason,
+        self._tell(
+            GuestEvent(
+                uuid=guest.uuid,
+                name=guest.name,
+                kind=kind,
+                reason=reason,
+                at=time.monotonic(),
+                snapshots="snapshot" in reason,
+            )
         )
+
+    def _tell(self, event: News) -> None:
+        """Every subscriber, with no lock held."""
         with self._changed:
             sinks = [sink for session in self._sessions for sink in session.sinks]
         for sink in sinks:
             try:
                 sink(event)
             except Exception:
-                log.exception("a sink of guest events failed")
+                log.exception("a sink of news failed")
 
 
 _worlds: dict[str, FakeWorld] = {}

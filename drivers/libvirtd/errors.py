@@ -5,46 +5,17 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import libvirt
 
 from drivers import errors
+from drivers.libvirtd.faults import HARDWARE, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table. The first line that fits wins.
-
-    Attributes:
-        code: libvirt's error code; None fits any.
-        error: What it becomes.
-        why: The evidence for this line.
-        domains: Parts of libvirt it must come from; empty fits any.
-        text: Lower-case words, one of which the message must contain; empty fits any.
-        say: The sentence for a person; "" takes libvirt's own.
-    """
-
-    code: int | None
-    error: type[errors.DriverError]
-    why: str
-    domains: frozenset[int] = frozenset()
-    text: tuple[str, ...] = ()
-    say: str = ""
-
-    def fits(self, code: int | None, domain: int | None, message: str) -> bool:
-        """Whether this line is about that error. `message` is lower case."""
-        return (
-            (self.code is None or self.code == code)
-            and (not self.domains or domain in self.domains)
-            and (not self.text or any(part in message for part in self.text))
-        )
 
 
 WIRE = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
@@ -137,6 +108,14 @@ TABLE: tuple[Row, ...] = (
     Row(
         libvirt.VIR_ERR_OPERATION_FAILED,
         errors.AlreadyExists,
+        "measured: a network filter of another identifier and the same name",
+        domains=frozenset({libvirt.VIR_FROM_NWFILTER}),
+        text=("already exists with uuid",),
+        say="There is a network filter of this name already.",
+    ),
+    Row(
+        libvirt.VIR_ERR_OPERATION_FAILED,
+        errors.AlreadyExists,
         "measured: a second pool on the same directory, device or export",
         text=("storage source conflict",),
     ),
@@ -169,6 +148,7 @@ TABLE: tuple[Row, ...] = (
         text=("cannot execute binary", "with status '127'", "unknown filesystem type"),
         say="The host lacks a program or a file system that this type of pool needs (lvm2, open-iscsi, nfs-common …): install it there.",
     ),
+    *HARDWARE,
     Row(
         libvirt.VIR_ERR_SYSTEM_ERROR,
         errors.InvalidDefinition,
@@ -445,6 +425,8 @@ TABLE: tuple[Row, ...] = (
         say="The storage pool has no such volume; refresh the pool if somebody else made it.",
     ),
     Row(libvirt.VIR_ERR_NO_NETWORK, errors.NotFound, "lookup", say="The host has no such network."),
+    Row(libvirt.VIR_ERR_NO_NWFILTER, errors.NotFound, "lookup", say="The host has no such network filter."),
+    Row(libvirt.VIR_ERR_NO_NODE_DEVICE, errors.NotFound, "it went between listing and reading"),
     Row(libvirt.VIR_ERR_NO_DOMAIN_METADATA, errors.NotFound, "no metadata under our namespace"),
     Row(libvirt.VIR_ERR_DEVICE_MISSING, errors.NotFound, "measured: detach of what is not there"),
     Row(libvirt.VIR_ERR_DOM_EXIST, errors.AlreadyExists, "define or create"),

@@ -15,6 +15,7 @@ from drivers.libvirtd.kinds import (
     NO_SNAPSHOTS,
     POWER,
     SAVING,
+    SEALED,
     UNMADE,
     UNTRIED_HOLDINGS,
     LibvirtDriver,
@@ -97,7 +98,10 @@ class OpenVzDriver(ChildDriver):
         Feature.SNAPSHOTS_MEMORY: "libvirt takes no snapshots on OpenVZ.",
         Feature.SNAPSHOTS_LIVE: "libvirt takes no snapshots on OpenVZ.",
         Feature.STORAGE_POOLS: "libvirt manages no storage on OpenVZ.",
+        Feature.STORAGE_MANAGE: "libvirt manages no storage on OpenVZ.",
+        Feature.STORAGE_CONTENT: "libvirt manages no storage on OpenVZ.",
         Feature.NETWORKS: "libvirt manages no networks on OpenVZ.",
+        Feature.NETWORKS_MANAGE: "libvirt manages no networks on OpenVZ.",
         Feature.CREATE: "libvirt makes no usable OpenVZ container; make it with `vzctl create`, and it appears here.",
         Feature.ADDRESSES: "libvirt does not tell the addresses of OpenVZ containers.",
         Feature.HOTPLUG_DISK: "A container has directories, not disks.",
@@ -125,6 +129,7 @@ class VirtuozzoDriver(LibvirtDriver):
     features = POWER | SAVING | {Feature.RESET}
     reasons = {
         **LATER,
+        **SEALED,
         **UNMADE,
         Feature.RENAME: NO_RENAME,
         **NO_SNAPSHOTS,

@@ -32,14 +32,17 @@ from drivers.libvirtd.guests import (
     read_live,
 )
 from drivers.libvirtd.patience import Patience
+from drivers.libvirtd.session_clone import CloneFacet
 from drivers.libvirtd.session_create import CreateFacet
 from drivers.libvirtd.session_definition import DefinitionFacet
+from drivers.libvirtd.session_hardware import HardwareFacet
 from drivers.libvirtd.session_host import (
     HostFacet,
 )
 from drivers.libvirtd.session_network import NetworkFacet
 from drivers.libvirtd.session_snapshots import SnapshotFacet
 from drivers.libvirtd.session_storage import StorageFacet
+from drivers.libvirtd.session_wires import FilterFacet
 from drivers.libvirtd.states import guest_state
 from drivers.libvirtd.streams import SerialConsole
 from drivers.libvirtd.uri import host_of, is_local
@@ -50,7 +53,7 @@ if TYPE_CHECKING:
 
     from drivers.base import Console
     from drivers.libvirtd.kinds import LibvirtDriver
-    from drivers.types import Endpoint, GuestEvent, GuestInfo, GuestRef, GuestStats, HostStats, PoolInfo, Support
+    from drivers.types import Endpoint, GuestInfo, GuestRef, GuestStats, HostStats, News, PoolInfo, Support
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +74,17 @@ _CLOSE_REASONS = {
 
 
 class LibvirtSession(
-    HostFacet, DefinitionFacet, CreateFacet, AddressFacet, SnapshotFacet, StorageFacet, NetworkFacet, Session
+    HostFacet,
+    DefinitionFacet,
+    CreateFacet,
+    CloneFacet,
+    AddressFacet,
+    HardwareFacet,
+    SnapshotFacet,
+    StorageFacet,
+    NetworkFacet,
+    FilterFacet,
+    Session,
 ):
     """One live connection.
 
@@ -95,7 +108,7 @@ class LibvirtSession(
         self._held: libvirt.virConnect | None = connection
         self._shared = shared_tap is not None
         self._tap = shared_tap or EventTap(connection)
-        self._sinks: list[Callable[[GuestEvent], None]] = []
+        self._sinks: list[Callable[[News], None]] = []
         self._life = threading.Lock()
         self._lost: str | None = None
         self._on_lost: list[Callable[[str], None]] = []
@@ -350,7 +363,7 @@ class LibvirtSession(
         with translate():
             return stats.host_stats(self._connection, free_unit=self._driver.free_memory_unit)
 
-    def subscribe(self, sink: Callable[[GuestEvent], None]) -> None:
+    def subscribe(self, sink: Callable[[News], None]) -> None:
         """Events from now on."""
         self._require(Feature.EVENTS)
         with translate(feature=str(Feature.EVENTS)):

@@ -35,7 +35,7 @@ class CreateFacet(Facet):
         specs.check(spec)
         with translate(guest=spec.name):
             home = self._home(spec.uuid)
-            domain = self._there(home, spec.uuid)
+            domain = there(home, spec.uuid)
             if domain is None:
                 domain = home.defineXMLFlags(self._designed(spec).to_xml(), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             info = self._read(domain)
@@ -57,11 +57,12 @@ class CreateFacet(Facet):
 
         return design(spec, Host(capabilities=capabilities, domains=domains, nests=lambda: self._nested(capabilities)))
 
-    @staticmethod
-    def _there(home: libvirt.virConnect, uuid: str) -> libvirt.virDomain | None:
-        try:
-            return home.lookupByUUIDString(uuid)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                raise
-            return None
+
+def there(home: libvirt.virConnect, uuid: str) -> libvirt.virDomain | None:
+    """The guest of this identifier; None where there is none."""
+    try:
+        return home.lookupByUUIDString(uuid)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        return None

@@ -98,9 +98,18 @@ class HostFacet(Facet):
         A lookup takes no pool's lock: a listing would wait for one whose storage hangs (`patience`).
         """
         connection = self._connection
+        asks = {
+            connection.storagePoolLookupByUUIDString: (
+                Feature.STORAGE_POOLS,
+                Feature.STORAGE_MANAGE,
+                Feature.STORAGE_CONTENT,
+            ),
+            connection.networkLookupByUUIDString: (Feature.NETWORKS, Feature.NETWORKS_MANAGE),
+        }
         return {
-            Feature.STORAGE_POOLS: lambda: _asked(partial(connection.storagePoolLookupByUUIDString, NOBODYS_UUID)),
-            Feature.NETWORKS: lambda: _asked(partial(connection.networkLookupByUUIDString, NOBODYS_UUID)),
+            feature: partial(_asked, partial(lookup, NOBODYS_UUID))
+            for lookup, features in asks.items()
+            for feature in features
         }
 
     def _readings(self) -> dict[Feature, Callable[[], object]]:

@@ -198,16 +198,17 @@ class StorageFacet(Facet):
             flags = libvirt.VIR_STORAGE_VOL_CREATE_PREALLOC_METADATA if reserved else 0
             return _volume(pool, place.createXML(document.to_xml(), flags))
 
-    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str) -> VolumeInfo:
+    def volume_clone(self, pool: str, spec: VolumeSpec, *, source: str, source_pool: str = "") -> VolumeInfo:
         """A full copy, without what lay under `source`; then grown where more is asked for.
 
         libvirt copies a qcow2 volume at its own capacity, whatever is asked for (measured).
         """
         with self._line(pool=pool, volume=spec.name) as line:
             place = line.storagePoolLookupByName(pool)
-            original = place.storageVolLookupByName(source)
+            origin = line.storagePoolLookupByName(source_pool) if source_pool else place
+            original = origin.storageVolLookupByName(source)
             with refusing():
-                check_growth(_volume(pool, original), spec.capacity_bytes)
+                check_growth(_volume(source_pool or pool, original), spec.capacity_bytes)
             made = place.createXMLFrom(_volume_document(place, spec).to_xml(), original, 0)
             try:
                 if made.info()[1] < spec.capacity_bytes:

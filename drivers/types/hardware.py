@@ -28,7 +28,7 @@ class CpuHardware:
         vcpus: Those that are plugged in. `max_vcpus`: as many may be while it runs.
         sockets, cores, threads: The topology that it sees; their product is `max_vcpus`, or all are 0.
         mode: `host-passthrough host-model maximum custom`. `model`: with `custom`, its name.
-        pins: Number of a vCPU → CPUs of the host that it may run on, as ranges (`0-3,8`).
+        pins: Number of a vCPU → CPUs of the host that it may run on, as ranges (`0-3,8`). A pin to all of them is none.
         emulator_pins: Likewise, for what the hypervisor itself does for the guest.
         nodes: NUMA nodes that it sees.
         memory_nodes: NUMA nodes of the host that its memory comes from, as ranges. `memory_mode`: `strict preferred interleave`.

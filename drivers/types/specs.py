@@ -16,6 +16,7 @@ class DiskSpec:
     Attributes:
         bus: `virtio scsi sata ide usb xen`; "" takes what is best for the guest.
         device: `disk` or `cdrom`.
+        seed: A CD that nothing boots from: the system that runs from the disks reads it, with the drivers that it has for those.
     """
 
     pool: str
@@ -25,6 +26,7 @@ class DiskSpec:
     bus: str = ""
     device: str = "disk"
     readonly: bool = False
+    seed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,7 +79,15 @@ class Feature(StrEnum):
     CREATE = "create"
     ADDRESSES = "addresses"
     STORAGE_POOLS = "storage.pools"
+    """Pools and their volumes are told, empty volumes are made and deleted."""
+    STORAGE_MANAGE = "storage.manage"
+    """Pools are made, started, stopped and removed."""
+    STORAGE_CONTENT = "storage.content"
+    """What is in a volume is written, read, copied, wiped; overlays are made; it grows."""
     NETWORKS = "networks"
+    """Networks are told."""
+    NETWORKS_MANAGE = "networks.manage"
+    """Networks are made, started, stopped and removed."""
     HARDWARE = "hardware"
     HOTPLUG_CPU = "hotplug.cpu"
     HOTPLUG_MEMORY = "hotplug.memory"
@@ -121,7 +129,10 @@ INSTEAD: dict[Feature, tuple[tuple[Feature, ...], ...]] = {
     Feature.CREATE: ((Feature.DEFINE,),),
     Feature.ADDRESSES: (),
     Feature.STORAGE_POOLS: (),
+    Feature.STORAGE_MANAGE: (),
+    Feature.STORAGE_CONTENT: (),
     Feature.NETWORKS: (),
+    Feature.NETWORKS_MANAGE: (),
     Feature.HARDWARE: ((Feature.DEFINE,),),
     Feature.HOTPLUG_CPU: ((Feature.HARDWARE,),),
     Feature.HOTPLUG_MEMORY: ((Feature.HARDWARE,),),

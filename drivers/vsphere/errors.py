@@ -66,6 +66,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(vim.fault.TaskInProgress, errors.Busy, "The guest is busy with another task; try again when it has ended."),
     Row(vim.fault.ResourceInUse, errors.Busy),
+    Row(vim.fault.FileLocked, errors.Busy, "Somebody uses this file; a guest that runs with it must be off."),
     Row(vim.fault.ConcurrentAccess, errors.Busy, "Somebody else changed it at the same moment; try again."),
     Row(vim.fault.InvalidPowerState, errors.WrongState, "The guest's power state does not allow this."),
     Row(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pyVmomi import vim
@@ -24,10 +24,11 @@ from drivers.types import (
     Technique,
     VirtualizationType,
 )
+from drivers.vsphere.design import TITLE_KEY, facts
 from drivers.vsphere.values import flag, identifier, items, number, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from drivers.vsphere.collector import Found
 
@@ -36,7 +37,9 @@ TECHNIQUES = (Technique.FULL_VIRTUALIZATION, Technique.HARDWARE_ASSISTED)
 NAMING = ("name", "config.template", "config.instanceUuid", "config.uuid")
 POWER = ("runtime.powerState", "runtime.connectionState", "runtime.cleanPowerOff")
 MARK = ("config.changeVersion", "runtime.powerState")
-DEVICES = "config.hardware.device"
+_DEVICE, _EXTRA = "config.hardware.device", "config.extraConfig"
+DEVICES = (_DEVICE, _EXTRA)
+"""Most of what there is to read, and moved by a change of the configuration alone."""
 LIGHT = (
     *NAMING,
     *POWER,
@@ -48,7 +51,7 @@ LIGHT = (
     "config.hardware.numCPU",
     "guest.guestFullName",
 )
-WHOLE = (*LIGHT, DEVICES)
+WHOLE = (*LIGHT, *DEVICES)
 
 _BUSES = (
     (vim.vm.device.VirtualSCSIController, "scsi"),
@@ -96,16 +99,21 @@ def state_of(found: Found) -> tuple[GuestState, str]:
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """A machine's devices, and the mark of the state in which they were read ("" where there is none: read them again)."""
+    """A machine's devices, and what is ours to say of it.
+
+    `mark`: of the state in which they were read; "" where there is none: read them again.
+    """
 
     mark: str
     disks: tuple[DiskInfo, ...]
     interfaces: tuple[NicInfo, ...]
+    title: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def has_devices(found: Found) -> bool:
     """Whether the devices were read along."""
-    return DEVICES in found.values
+    return _DEVICE in found.values
 
 
 def mark_of(found: Found) -> str:
@@ -116,9 +124,16 @@ def mark_of(found: Found) -> str:
 
 def hardware(found: Found) -> Hardware:
     """What was read of a machine's devices."""
-    devices = items(found.get(DEVICES))
+    devices = items(found.get(_DEVICE))
     running = text(found.get("runtime.powerState")) == "poweredOn"
-    return Hardware(mark_of(found), _disks(devices), _interfaces(devices, running=running))
+    extra = {text(getattr(each, "key", None)): text(getattr(each, "value", None)) for each in items(found.get(_EXTRA))}
+    return Hardware(
+        mark_of(found),
+        _disks(devices),
+        _interfaces(devices, running=running),
+        title=extra.get(TITLE_KEY, ""),
+        metadata=facts(extra),
+    )
 
 
 def guest_info(found: Found, *, known_as: str, hardware: Hardware, autostarts: bool) -> GuestInfo:
@@ -142,6 +157,7 @@ def guest_info(found: Found, *, known_as: str, hardware: Hardware, autostarts: b
         memory_bytes=memory_bytes,
         max_memory_bytes=memory_bytes,
         autostart=autostarts,
+        title=hardware.title,
         description=text(found.get("config.annotation")),
         disks=disks,
         interfaces=interfaces,
@@ -149,6 +165,7 @@ def guest_info(found: Found, *, known_as: str, hardware: Hardware, autostarts: b
         consoles=("vnc",),
         os=text(found.get("guest.guestFullName")) or text(found.get("config.guestFullName")),
         boot=boot,
+        metadata=hardware.metadata,
         xml_digest=hashlib.sha256(rows.encode()).hexdigest(),
     )
 

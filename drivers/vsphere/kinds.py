@@ -47,6 +47,10 @@ _FEATURES = frozenset(
         Feature.SNAPSHOTS_DISK,
         Feature.SNAPSHOTS_MEMORY,
         Feature.SNAPSHOTS_LIVE,
+        Feature.CREATE,
+        Feature.ADDRESSES,
+        Feature.STORAGE_POOLS,
+        Feature.NETWORKS,
     }
 )
 _VMX = "VMware keeps a guest's definition in a .vmx file of its own, not as XML; change it in VMware's own client."
@@ -60,10 +64,9 @@ _REASONS: dict[Feature, str] = {
     Feature.CONSOLE_SHELL: "A machine has no shell of the host's giving; use its screen.",
     Feature.CONSOLE_SPICE: "vSphere has no SPICE; use the screen (vnc).",
     Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
-    Feature.STORAGE_POOLS: "This version does not manage storage pools yet.",
-    Feature.NETWORKS: "This version does not manage networks yet.",
-    Feature.CREATE: "This version does not make guests here yet.",
-    Feature.ADDRESSES: "This version does not ask for addresses here yet.",
+    Feature.STORAGE_MANAGE: "Datastores are made and removed in VMware's own client; here they are shown, and hold new disks.",
+    Feature.STORAGE_CONTENT: "This version writes nothing into datastores yet: put a CD image there with VMware's client, and name it.",
+    Feature.NETWORKS_MANAGE: "Port groups are made and removed in VMware's own client; here guests are put on them.",
     Feature.HOTPLUG_DISK: "This version does not plug disks in yet.",
     Feature.HARDWARE: "This version does not change hardware here yet.",
     Feature.HOTPLUG_CPU: "This version does not change hardware here yet.",
@@ -81,6 +84,8 @@ class VsphereDriver(Driver):
     transports = ("",)
     proof = Proof.SIMULATOR
     is_vcenter: ClassVar[bool]
+    macs = (0x005056000000, 0x0050563FFFFF)
+    """What VMware leaves to whoever chooses addresses himself."""
 
     def open(self, endpoint: Endpoint) -> Session:
         """Connect, sign in, and look at what there is: some eight round trips, each with its deadline."""

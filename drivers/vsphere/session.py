@@ -27,8 +27,10 @@ from drivers.types import Feature, GuestInfo, GuestState, HostStats, Support
 from drivers.vsphere import guests as reading
 from drivers.vsphere import hosts, webmks
 from drivers.vsphere.collector import PAGE, Found, of_objects, retrieve, through_view
+from drivers.vsphere.design import NAME_MAX
 from drivers.vsphere.errors import Garbled, translate
 from drivers.vsphere.events import EventTap
+from drivers.vsphere.making import MakingFacet
 from drivers.vsphere.snapshots import SnapshotFacet
 from drivers.vsphere.stats import BusyMeter, Recorder, Running
 from drivers.vsphere.values import flag, items, number, text
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     from drivers.vsphere.kinds import VsphereDriver
     from drivers.vsphere.wire import Wire
 
-NAME_MAX = 80
-"""Characters that vSphere takes."""
 TASK_SECONDS = 120.0
 SLOW_TASK_SECONDS = 600.0
 """Suspending writes the guest's memory to disk, resuming reads it."""
@@ -60,7 +60,7 @@ _QUICK = (
 )
 
 
-class VsphereSession(SnapshotFacet, Session):
+class VsphereSession(SnapshotFacet, MakingFacet, Session):
     """One live connection to an ESXi, or to one datacenter of a vCenter.
 
     Args:
@@ -206,7 +206,7 @@ class VsphereSession(SnapshotFacet, Session):
             else:
                 stale.append(each.object)
         for start in range(0, len(stale), PAGE):
-            spec = of_objects(stale[start : start + PAGE], vim.VirtualMachine, (*reading.MARK, reading.DEVICES))
+            spec = of_objects(stale[start : start + PAGE], vim.VirtualMachine, (*reading.MARK, *reading.DEVICES))
             hardware |= {each.moid: reading.hardware(each) for each in retrieve(self._wire, spec)}
         self._hardware = known | hardware
         return hardware

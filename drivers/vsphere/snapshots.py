@@ -17,6 +17,7 @@ from drivers.types import Feature, GuestState, SnapshotInfo
 from drivers.vsphere import guests as reading
 from drivers.vsphere.collector import of_objects, retrieve
 from drivers.vsphere.errors import Garbled, translate
+from drivers.vsphere.facet import Facet
 from drivers.vsphere.values import items, text
 from drivers.vsphere.wire import moid
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from drivers.types import GuestRef, SnapshotSpec
-    from drivers.vsphere.collector import Found
-    from drivers.vsphere.wire import Wire
 
 PROPERTY = "snapshot"
 TASK_SECONDS = 1800.0
@@ -34,25 +33,8 @@ _DEPTH_MAX = 500
 _STATES = {"poweredOn": GuestState.RUNNING, "suspended": GuestState.PAUSED}
 
 
-class SnapshotFacet:
+class SnapshotFacet(Facet):
     """Snapshots over the session's wire."""
-
-    _wire: Wire
-
-    def _require(self, feature: Feature) -> None:
-        raise NotImplementedError
-
-    def _now(self, ref: GuestRef) -> Found:
-        raise NotImplementedError
-
-    def _retrieve_all(self, kind: type, paths: Sequence[str], *more: Any) -> list[Found]:
-        raise NotImplementedError
-
-    def _name_of(self, key: str) -> str:
-        raise NotImplementedError
-
-    def _wait_for(self, task: Any, seconds: float, ref: GuestRef) -> None:
-        raise NotImplementedError
 
     def snapshots(self, ref: GuestRef) -> Sequence[SnapshotInfo]:
         """Two calls."""

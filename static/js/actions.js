@@ -61,6 +61,11 @@ export const ACTIONS = {
     }),
   },
   rename: { label: t("Rename"), icon: "tag", needs: askName },
+  clone: {
+    label: t("Clone"),
+    icon: "clone",
+    needs: async (guest) => (await import("./cloning.js")).askClone(guest),
+  },
 };
 
 /**

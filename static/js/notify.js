@@ -153,9 +153,11 @@ export const codeLine = (text) =>
 
 /**
  * Asks before something that cannot be called back. Resolves to the form's data, or null when it was left.
- * @param {{ title: string, text: string, action: string, danger?: boolean, typed?: string, call?: { method: string, path: string, body?: unknown },
+ * @param {{ title: string, text: string, action: string, danger?: boolean, typed?: string,
+ *   call?: { method: string, path: string, body?: unknown, of?: (data: FormData) => unknown },
  *   extra?: import("./dom.js").Markup, form?: string }} question `typed`: the name that must be typed first (where `form` has a
- *   [data-typed-if], only while that is checked); `call`: shown as curl; `form`: fields as the server rendered them
+ *   [data-typed-if], only while that is checked); `call`: shown as curl, with `of` what is filled in; `form`: fields as the server
+ *   rendered them
  * @returns {Promise<FormData | null>}
  */
 export function ask({ title, text, action, danger = false, typed = "", call, extra, form: fields = "" }) {
@@ -174,6 +176,12 @@ export function ask({ title, text, action, danger = false, typed = "", call, ext
     const box = $("[data-fields]", dialog);
     box.hidden = !fields;
     box.innerHTML = fields;
+    const { of } = call ?? {};
+    const redraw = () => {
+      if (call && of) $("details pre", dialog).textContent = curlOf(call.method, call.path, of(new FormData(form)));
+    };
+    form.addEventListener("input", redraw);
+    redraw();
     const field = $("#ask-n", dialog);
     const needed = $("[data-typed-if]", dialog);
     const check = () => {

@@ -25,6 +25,8 @@ const PAGES = [
   { name: t("Storage"), url: "/storage", icon: "storage", keys: "g p" },
   { name: t("Networks"), url: "/networks", icon: "network", keys: "g n" },
   { name: t("Images"), url: "/images", icon: "image", keys: "g i" },
+  { name: t("Topology"), url: "/topology", icon: "topology", keys: "g y" },
+  { name: t("Snapshot schedules"), url: "/snapshot-schedules", icon: "clock", keys: "g t" },
   { name: t("Operations"), url: "/operations", icon: "ops", keys: "g j" },
   { name: t("Events"), url: "/events", icon: "events", keys: "g e" },
   { name: t("Architecture"), url: "/architecture", icon: "overview", keys: "g a" },
@@ -40,6 +42,7 @@ const VIEWS = [
   { name: t("Guests above 80 % CPU"), url: "/vms?q=cpu:>80" },
   { name: t("Failed operations"), url: "/operations?state=failed" },
   { name: t("Pools that are full"), url: "/storage?q=is:full" },
+  { name: t("Pools that will be full soon"), url: "/storage?q=is:filling" },
 ];
 /** Words of people → action. The first is shown. */
 const VERBS = [

@@ -45,7 +45,7 @@ export async function toggle(button, path, name) {
  * Puts each wrong value's reason beside its field; what concerns none of them stands at the end.
  * @param {HTMLFormElement} form
  * @param {unknown} error
- * @param {(name: string) => HTMLElement | null} fieldOf by the name that the API has for it
+ * @param {(name: string, pointer: string) => HTMLElement | null} fieldOf by the name that the API has for it, and the whole way to it
  */
 export function showWrong(form, error, fieldOf) {
   const errors = error instanceof ApiError ? (error.problem.errors ?? []) : [];
@@ -53,7 +53,7 @@ export function showWrong(form, error, fieldOf) {
   let first = null;
   let rest = errors.length ? "" : error instanceof Error ? error.message : String(error);
   for (const { pointer, detail } of errors) {
-    const field = fieldOf(pointer.split("/")[1]);
+    const field = fieldOf(pointer.split("/")[1], pointer.slice(1));
     const note = field && document.getElementById(`${field.id}-e`);
     if (!field || !note || field.closest("[hidden]")) {
       rest ||= `${pointer.slice(1)}: ${detail}`;

@@ -28,6 +28,7 @@ from drivers.errors import (
 )
 from drivers.types import (
     AddressInfo,
+    CloneSpec,
     Feature,
     GuestEvent,
     GuestEventKind,
@@ -37,6 +38,8 @@ from drivers.types import (
     SnapshotSpec,
 )
 from tests import scorecard
+from tests.drivers.conformance_clone import CloneConformance
+from tests.drivers.conformance_hardware import HardwareConformance
 from tests.drivers.conformance_snapshots import SnapshotConformance
 from tests.drivers.holdings import HoldingsConformance
 from tests.waiting import wait_until
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drivers.base import Console, Driver, Session
-    from drivers.types import Endpoint
+    from drivers.types import DiskHardware, Endpoint, NicHardware
 
 NOBODY = GuestRef(uuid="00000000-0000-0000-0000-0000000000ff", name="nobody")
 
@@ -72,12 +75,15 @@ VERBS: dict[Feature, Callable[[Session, GuestRef], object]] = {
     Feature.SCREENSHOT: lambda session, ref: session.screenshot(ref),
     Feature.CREATE: lambda session, ref: session.create(GuestSpec(name=ref.name, uuid=str(uuid.uuid4()))),
     Feature.ADDRESSES: lambda session, ref: session.addresses(ref),
+    Feature.CLONE: lambda session, ref: session.clone(ref, CloneSpec(name=f"{ref.name}-2", uuid=str(uuid.uuid4()))),
     Feature.SNAPSHOTS_DISK: lambda session, ref: session.snapshot_create(ref, SnapshotSpec(name="first")),
     Feature.SNAPSHOTS_MEMORY: lambda session, ref: session.snapshot_create(
         ref, SnapshotSpec(name="first", memory=True)
     ),
+    Feature.HARDWARE: lambda session, ref: session.hardware(ref),
+    Feature.HOST_DEVICES: lambda session, _ref: session.host_devices(),
 }
-ASKS_NO_GUEST = frozenset({Feature.DEFINE, Feature.EVENTS, Feature.CREATE})
+ASKS_NO_GUEST = frozenset({Feature.DEFINE, Feature.EVENTS, Feature.CREATE, Feature.HOST_DEVICES})
 """Verbs that a guest which is not there does not stop."""
 """Verbs of guests; those of storage and networks stand in `holdings.EVERY_VERB`."""
 NEEDS_RUNNING = (
@@ -108,12 +114,18 @@ class Lab:
         console_is_shared: Every console is a shell of its own: nobody has to be thrown out of it.
         spec: The spec of a guest that could be started, and for `remove_made` to take away; None where none is made.
         addressed: A guest that runs and will have an address; None where it cannot be had here.
+        given_pool: Name of a pool that is there, where none can be made.
         pool_target: Name of a pool to be made → an absolute path that may be a directory on the host.
         has_bytes: Whether volumes hold what is written into them.
         makes_qcow2: Whether the host can make qcow2 volumes.
         network: Name of a network that is there, and has given no address out.
         has_leases: Whether networks tell what they gave out.
         runs_networks: Whether the host has what a network needs to be started.
+        disk: A disk that can be given to a guest made by `make`, while it runs too where that can be; None where it has none.
+        nic: Likewise, an interface; its network or bridge works.
+        plugged: A guest that runs, and lets go of what is taken from it; `started` where that is any.
+        balloons: Whether such a guest gives memory back when it is asked to.
+        most_vcpus: What a guest can have while it runs.
     """
 
     driver: Driver
@@ -132,12 +144,18 @@ class Lab:
     console_is_shared: bool = False
     spec: Callable[[], GuestSpec] | None = None
     addressed: Callable[[], GuestRef] | None = None
+    given_pool: str = ""
     pool_target: Callable[[str], str] = "/srv/{}".format
     has_bytes: bool = True
     makes_qcow2: bool = True
     network: str = "default"
     has_leases: bool = True
     runs_networks: bool = True
+    disk: Callable[[], DiskHardware] | None = None
+    nic: Callable[[], NicHardware] | None = None
+    plugged: Callable[[], GuestRef] | None = None
+    balloons: bool = True
+    most_vcpus: int = 2
 
     def has(self, feature: Feature) -> bool:
         return feature in self.driver.features
@@ -157,7 +175,7 @@ class News:
 
     def __init__(self, session: Session) -> None:
         self.events: queue.SimpleQueue[GuestEvent] = queue.SimpleQueue()
-        session.subscribe(self.events.put)
+        session.subscribe(lambda event: self.events.put(event) if isinstance(event, GuestEvent) else None)
 
     def expect(self, ref: GuestRef, *words: str, seconds: float = 20.0) -> GuestEvent:
         """The next event of the guest whose reason has one of these words in it."""
@@ -206,7 +224,7 @@ def ask(console: Console, question: bytes, answer: bytes, seconds: float = 60.0)
         patience = min(2.0, patience * 2)
 
 
-class Conformance(SnapshotConformance, HoldingsConformance):
+class Conformance(SnapshotConformance, CloneConformance, HardwareConformance, HoldingsConformance):
     """Derive, and give a `lab` fixture."""
 
     # -- what is declared -----------------------------------------------------------------------------------------

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drivers.errors import AlreadyExists, InvalidDefinition, NotFound, Unsupported, WrongState
-from drivers.types import Feature, NetworkSpec, PoolSpec, StorageState, VolumeSpec
+from drivers.types import DhcpHost, Feature, Holding, HoldingEvent, NetworkSpec, PoolSpec, StorageState, VolumeSpec
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from drivers.base import Session
-    from drivers.types import NetworkInfo
+    from drivers.types import NetworkInfo, News
     from tests.drivers.conformance import Lab
 
 MIB = 1 << 20
@@ -27,36 +28,59 @@ EVERY_VERB: dict[Feature, tuple[Callable[[Session], object], ...]] = {
     Feature.STORAGE_POOLS: (
         lambda session: session.pools(),
         lambda session: session.pool("x"),
-        lambda session: session.pool_create(_POOL),
-        lambda session: session.pool_start("x"),
-        lambda session: session.pool_stop("x"),
         lambda session: session.pool_refresh("x"),
-        lambda session: session.pool_set_autostart("x", enabled=True),
-        lambda session: session.pool_delete("x"),
         lambda session: session.volumes("x"),
         lambda session: session.volume("x", "x"),
         lambda session: session.volume_create("x", _VOLUME),
+        lambda session: session.volume_delete("x", "x"),
+    ),
+    Feature.STORAGE_MANAGE: (
+        lambda session: session.pool_create(_POOL),
+        lambda session: session.pool_start("x"),
+        lambda session: session.pool_stop("x"),
+        lambda session: session.pool_set_autostart("x", enabled=True),
+        lambda session: session.pool_delete("x"),
+    ),
+    Feature.STORAGE_CONTENT: (
         lambda session: session.volume_clone("x", _VOLUME, source="y"),
         lambda session: session.volume_resize("x", "x", capacity_bytes=1),
         lambda session: session.volume_wipe("x", "x"),
-        lambda session: session.volume_delete("x", "x"),
         lambda session: session.volume_upload("x", "x", bytes, length=1),
         lambda session: session.volume_download("x", "x", lambda piece: None),
     ),
-    Feature.NETWORKS: (
-        lambda session: session.networks(),
+    Feature.NETWORKS: (lambda session: session.networks(),),
+    Feature.NETWORKS_MANAGE: (
         lambda session: session.leases("x"),
         lambda session: session.network_create(NetworkSpec(name="x", mode="isolated")),
         lambda session: session.network_start("x"),
         lambda session: session.network_stop("x"),
         lambda session: session.network_set_autostart("x", enabled=True),
         lambda session: session.network_delete("x"),
+        lambda session: session.network_keep("x", DhcpHost(mac="52:54:00:00:00:01", address="10.0.0.2")),
+        lambda session: session.network_release("x", "52:54:00:00:00:01"),
+        lambda session: session.host_interfaces(),
+        lambda session: session.filters(),
+        lambda session: session.filter_define("<filter name='x'/>"),
+        lambda session: session.filter_delete("x"),
     ),
 }
 
 
 def volume(name: str = "web.raw", **values: object) -> VolumeSpec:
     return VolumeSpec(**{"name": name, "capacity_bytes": 8 * MIB, **values})  # type: ignore[arg-type]
+
+
+def heard(lab: Lab) -> list[tuple[Holding, str, str]]:
+    """What the session tells of pools and networks from now on: kind, name, reason. It grows."""
+    found: list[tuple[Holding, str, str]] = []
+
+    def sink(event: News) -> None:
+        if isinstance(event, HoldingEvent):
+            found.append((event.kind, event.name, event.reason))
+
+    if lab.has(Feature.EVENTS):
+        lab.session.subscribe(sink)
+    return found
 
 
 class HoldingsConformance:
@@ -66,7 +90,7 @@ class HoldingsConformance:
     def pool(self, lab: Lab) -> Iterator[str]:
         """A pool of the test's own, running and empty; gone afterwards, with what is in it."""
         name = f"vmmtest-{uuid.uuid4().hex[:8]}"
-        if not lab.has(Feature.STORAGE_POOLS):
+        if not lab.has(Feature.STORAGE_MANAGE):
             yield ""
             return
         made = lab.session.pool_create(PoolSpec(name=name, type="dir", target=lab.pool_target(name), autostart=False))
@@ -89,7 +113,7 @@ class HoldingsConformance:
     def test_a_pool_is_listed_stopped_started_and_deleted(self, lab: Lab, pool: str) -> None:
         if not pool:
             return
-        session = lab.session
+        session, news = lab.session, heard(lab)
         _what_cannot_be_a_pool(lab, pool)
         listed = next(one for one in session.pools() if one.name == pool)
         assert listed == session.pool(pool)
@@ -113,6 +137,10 @@ class HoldingsConformance:
         session.pool_delete(pool)
         with pytest.raises(NotFound):
             session.pool(pool)
+        lab.works(Feature.STORAGE_MANAGE)
+        if lab.has(Feature.EVENTS):
+            wanted = {(Holding.POOL, pool, word) for word in ("refreshed", "started", "undefined")}
+            wait_until(lambda: wanted <= set(news), 5, f"news of the pool, beside {news}")
 
     def test_volumes_are_made_listed_and_deleted(self, lab: Lab, pool: str) -> None:
         if not pool:
@@ -145,6 +173,47 @@ class HoldingsConformance:
         assert [one.name for one in session.volumes(pool)] == ["copy.raw"]
         if lab.makes_qcow2:
             _overlays(lab, pool)
+        lab.works(Feature.STORAGE_POOLS, Feature.STORAGE_CONTENT)
+
+    def test_given_pools_take_empty_volumes(self, lab: Lab) -> None:
+        """Where pools are not made here, but at the hypervisor itself."""
+        if not lab.has(Feature.STORAGE_POOLS) or lab.has(Feature.STORAGE_MANAGE):
+            return
+        session = lab.session
+        pool = next(one for one in session.pools() if one.name == lab.given_pool)
+        assert session.pool(pool.name) == pool
+        assert (pool.state, bool(pool.uuid), pool.persistent) == (StorageState.RUNNING, True, True)
+        assert 0 < pool.available_bytes <= pool.capacity_bytes
+        session.pool_refresh(pool.name)
+        name = f"vmmtest-{uuid.uuid4().hex[:8]}.{pool.formats[0]}"
+        spec = volume(name, format=pool.formats[0])
+        made = session.volume_create(pool.name, spec)
+        try:
+            assert (made.name, made.pool, made.format, made.capacity_bytes) == (
+                name,
+                pool.name,
+                pool.formats[0],
+                8 * MIB,
+            )
+            assert session.volume(pool.name, name) == made
+            assert made in session.volumes(pool.name)
+            for wrong, error in (
+                (spec, AlreadyExists),
+                (dataclasses.replace(spec, name="a/b"), InvalidDefinition),
+                (dataclasses.replace(spec, name="vmmtest-0", capacity_bytes=0), InvalidDefinition),
+                (dataclasses.replace(spec, name="vmmtest-0", format="qcow2"), InvalidDefinition),
+            ):
+                with pytest.raises(error):
+                    session.volume_create(pool.name, wrong)
+        finally:
+            session.volume_delete(pool.name, name)
+        assert name not in {one.name for one in session.volumes(pool.name)}
+        for verb in (session.volume, session.volume_delete):
+            with pytest.raises(NotFound):
+                verb(pool.name, name)
+        for there in (session.pool, session.volumes, session.pool_refresh):
+            with pytest.raises(NotFound):
+                there("vmmtest-nothing")
         lab.works(Feature.STORAGE_POOLS)
 
     def test_bytes_go_up_and_come_down(self, lab: Lab, pool: str) -> None:
@@ -154,7 +223,7 @@ class HoldingsConformance:
         session.volume_create(pool, volume())
         data = random.Random(7).randbytes(3 * MIB + 77)
         if not lab.has_bytes:
-            for verb in EVERY_VERB[Feature.STORAGE_POOLS][12:14] + EVERY_VERB[Feature.STORAGE_POOLS][15:]:
+            for verb in EVERY_VERB[Feature.STORAGE_CONTENT][1:]:
                 with pytest.raises(Unsupported, match="simulated"):
                     verb(session)
             return
@@ -185,7 +254,9 @@ class HoldingsConformance:
         assert network.mode
         assert isinstance(network.active, bool)
         assert all("/" in address for address in network.addresses)
-        if lab.has_leases:
+        if not lab.has(Feature.NETWORKS_MANAGE):
+            pass
+        elif lab.has_leases:
             assert list(lab.session.leases(lab.network)) == []
             with pytest.raises(NotFound):
                 lab.session.leases("vmmtest-nothing")
@@ -194,8 +265,48 @@ class HoldingsConformance:
                 lab.session.leases(lab.network)
         lab.works(Feature.NETWORKS)
 
+    def test_interfaces_of_the_host_are_listed(self, lab: Lab) -> None:
+        if not lab.has(Feature.NETWORKS_MANAGE):
+            return
+        if not lab.has_leases:
+            with pytest.raises(Unsupported, match="simulated"):
+                lab.session.host_interfaces()
+            return
+        found = {one.name: one for one in lab.session.host_interfaces()}
+        assert found["lo"].kind == "loopback"
+        assert len(found) > 1
+        for mode, part in (("bridge", "bridge"), ("openvswitch", "bridge"), ("macvtap", "device")):
+            spec = NetworkSpec(name=f"vmmtest-{uuid.uuid4().hex[:8]}", mode=mode, **{part: "vmmtestno0"})  # type: ignore[arg-type]
+            with pytest.raises(NotFound, match=r"There is no .* vmmtestno0 on this host"):
+                lab.session.network_create(spec)
+            assert spec.name not in {one.name for one in lab.session.networks()}
+
+    def test_filters_are_made_changed_and_deleted(self, lab: Lab) -> None:
+        if not lab.has(Feature.NETWORKS_MANAGE):
+            return
+        session, name = lab.session, f"vmmtest-{uuid.uuid4().hex[:8]}"
+        xml = f"<filter name='{name}' chain='root'><rule action='drop' direction='in' priority='500'><all/></rule></filter>"
+        if not lab.has_leases:
+            with pytest.raises(Unsupported, match="no network filters"):
+                session.filter_define(xml)
+            return
+        made = session.filter_define(xml)
+        outer = f"<filter name='{name}-b' chain='root'><filterref filter='{name}'/></filter>"
+        try:
+            assert (made.name, made.chain, made.rules, made.uses) == (name, "root", 1, ())
+            assert made in list(session.filters())
+            assert session.filter_define(outer).uses == (name,)
+            changed = session.filter_define(xml.replace("500", "400"), name=name)
+            assert (changed.uuid, "400" in changed.xml) == (made.uuid, True)
+            _what_cannot_be_a_filter(session, name, xml)
+        finally:
+            for one in (f"{name}-b", name):
+                session.filter_delete(one)
+        with pytest.raises(NotFound):
+            session.filter_delete(name)
+
     def test_a_network_is_made_stopped_started_and_deleted(self, lab: Lab) -> None:
-        if not lab.has(Feature.NETWORKS):
+        if not lab.has(Feature.NETWORKS_MANAGE):
             return
         session = lab.session
         name = f"vmmtest-{uuid.uuid4().hex[:8]}"
@@ -208,11 +319,13 @@ class HoldingsConformance:
                 session.network_create(spec)
             assert name not in {one.name for one in session.networks()}
             return
+        news = heard(lab)
         made = session.network_create(spec)
         try:
             assert (made.name, made.active, made.mode, made.domain) == (name, True, "isolated", "lab.test")
             assert (made.addresses, made.dhcp, made.autostart) == (("198.18.77.1/28",), True, False)
             assert _listed(session, name) == made
+            _keeps_addresses(session, name)
             _what_cannot_be_a_network(lab, spec)
             session.network_set_autostart(name, enabled=True)
             assert _listed(session, name).autostart
@@ -225,9 +338,13 @@ class HoldingsConformance:
         finally:
             session.network_delete(name)
         assert name not in {one.name for one in session.networks()}
+        if lab.has(Feature.EVENTS):
+            wanted = {(Holding.NETWORK, name, word) for word in ("started", "stopped", "undefined")}
+            wait_until(lambda: wanted <= set(news), 5, f"news of the network, beside {news}")
         for verb in (session.network_start, session.network_stop, session.network_delete):
             with pytest.raises(NotFound):
                 verb(name)
+        lab.works(Feature.NETWORKS_MANAGE)
 
 
 def _listed(session: Session, name: str) -> NetworkInfo:
@@ -297,3 +414,46 @@ def _broken_off(session: Session, pool: str) -> None:
     with pytest.raises(ZeroDivisionError):
         session.volume_download(pool, "web.raw", write)
     session.volume_delete(pool, "web.raw")
+
+
+def _keeps_addresses(session: Session, name: str) -> None:
+    """Made, changed, compared with the others, taken back: in `198.18.77.1/28`."""
+    web = DhcpHost(mac="52:54:00:aa:00:01", address="198.18.77.12", name="web")
+    for host in (web, web, dataclasses.replace(web, address="198.18.77.13")):
+        session.network_keep(name, host)
+        assert _listed(session, name).dhcp_hosts == (host,)
+    for wrong in ("198.18.77.13", "198.18.77.1", "198.18.77.15", "10.0.0.9", "nothing"):
+        with pytest.raises(InvalidDefinition) as refusal:
+            session.network_keep(name, DhcpHost(mac="52:54:00:aa:00:02", address=wrong))
+        assert refusal.value.context["errors"][0]["pointer"] == "/address"
+    for _ in range(2):
+        session.network_release(name, web.mac.upper())
+        assert _listed(session, name).dhcp_hosts == ()
+    session.network_stop(name)
+    session.network_keep(name, web)
+    session.network_start(name)
+    assert _listed(session, name).dhcp_hosts == (web,)
+
+
+def _what_cannot_be_a_filter(session: Session, name: str, xml: str) -> None:
+    with pytest.raises(AlreadyExists):
+        session.filter_define(xml)
+    with pytest.raises(NotFound):
+        session.filter_define(xml.replace(name, f"{name}-no"), name=f"{name}-no")
+    with pytest.raises(WrongState, match="taken in by"):
+        session.filter_delete(name)
+    for wrong in (
+        f"<!DOCTYPE filter [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><filter name='{name}-c'>&x;</filter>",
+        "<domain/>",
+        "<filter name='../x'/>",
+        f"<filter name='{name}-c'><filterref filter='{name}-no'/></filter>",
+        f"<filter name='{name}-c'><filterref filter='{name}-c'/></filter>",
+        "no XML",
+    ):
+        with pytest.raises(InvalidDefinition):
+            session.filter_define(wrong)
+    circle = f"<filter name='{name}' chain='root'><filterref filter='{name}-b'/></filter>"
+    with pytest.raises(InvalidDefinition, match="circle"):
+        session.filter_define(circle, name=name)
+    with pytest.raises(InvalidDefinition, match="cannot be changed"):
+        session.filter_define(xml.replace(name, f"{name}-c"), name=name)

@@ -22,6 +22,7 @@ SCHEMA = etree.RelaxNG(
 )  # of libvirt0, which libvirt-python needs
 DISK = DiskSpec(pool="default", volume="web.qcow2", path="/pool/web.qcow2", format="qcow2")
 CD = DiskSpec(pool="default", volume="cd.iso", path="/pool/cd.iso", format="iso", device="cdrom")
+SEED = DiskSpec(pool="default", volume="s.iso", path="/pool/s.iso", format="raw", device="cdrom", seed=True)
 BLOCK = DiskSpec(pool="vg0", volume="web", path="/dev/vg0/web")
 FAR = DiskSpec(pool="ceph", volume="web", path="rbd/web", format="raw")
 NIC = NicSpec(network="default")
@@ -307,6 +308,21 @@ def test_a_disk_goes_on_the_bus_that_was_asked_for():
     assert built(kvm, qemu_host(), machine="pc", disks=(dataclasses.replace(DISK, bus="ide"),)).disks[0].target == "hda"
     many = built(kvm, qemu_host(), disks=(DISK,) * 28)
     assert [disk.target for disk in many.disks][25:] == ["vdz", "vdaa", "vdab"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "bus"),
+    [
+        ({}, "scsi"),
+        ({"disks": (dataclasses.replace(DISK, bus="sata"), SEED)}, "sata"),
+        ({"os_id": "http://microsoft.com/win/2k22"}, "sata"),
+        ({"disks": (DISK, dataclasses.replace(SEED, bus="ide"))}, "ide"),
+    ],
+    ids=["a kernel for clouds", "no virtio", "windows", "as asked"],
+)
+def test_a_seed_is_where_the_system_on_the_disk_has_drivers(changes, bus):
+    made = built(kvm, qemu_host(), **{"disks": (DISK, SEED), "machine": "pc" if bus == "ide" else "", **changes})
+    assert [one.bus for one in made.disks if one.device == "cdrom"] == [bus]
 
 
 @pytest.mark.parametrize(

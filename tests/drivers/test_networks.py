@@ -10,7 +10,9 @@ from core.errors import BadInput
 from drivers.errors import InvalidDefinition
 from drivers.findings import refusing
 from drivers.networks import MODES, check_network, overlapping
-from drivers.types import NetworkSpec
+from drivers.types import NetworkSpec, PortGroup
+
+TWINS = (PortGroup(name="red", default=True), PortGroup(name="red", default=True))
 
 
 def spec(**values: Any) -> NetworkSpec:
@@ -25,6 +27,16 @@ def spec(**values: Any) -> NetworkSpec:
         {"mode": "isolated"},
         {"mode": "isolated", "address": ""},
         {"mode": "bridge", "bridge": "br0", "address": ""},
+        {"mode": "openvswitch", "bridge": "br-int", "address": "", "vlans": (42,)},
+        {
+            "mode": "openvswitch",
+            "bridge": "br-int",
+            "address": "",
+            "port_groups": (PortGroup(name="red", vlans=(7,), default=True), PortGroup(name="all", vlans=(7, 8))),
+        },
+        {"mode": "macvtap", "device": "eth0.42", "macvtap": "vepa", "address": ""},
+        {"address6": "fd00:100::1/64", "mtu": 1280},
+        {"mtu": 576},
         {"dhcp_start": "192.168.100.2", "dhcp_end": "192.168.100.254"},
         {"dhcp_start": "192.168.100.7", "dhcp_end": "192.168.100.7"},
         {"address": "10.0.0.254/30"},
@@ -51,6 +63,31 @@ def test_what_is_written_another_way_is_written_one_way() -> None:
         ({"name": "l" * 51}, ["/name"]),
         ({"name": "netz-ü"}, ["/name"]),
         ({"mode": "hostdev"}, ["/mode"]),
+        ({"mode": "openvswitch", "address": ""}, ["/bridge"]),
+        ({"mode": "openvswitch", "bridge": "br0", "address": "", "vlans": (0,)}, ["/vlans"]),
+        ({"mode": "openvswitch", "bridge": "br0", "address": "", "vlans": (4095,)}, ["/vlans"]),
+        ({"mode": "openvswitch", "bridge": "br0", "address": "", "vlans": (7, 7)}, ["/vlans"]),
+        ({"mode": "openvswitch", "bridge": "br0", "address": "", "mtu": 9000}, ["/mtu"]),
+        ({"mode": "openvswitch", "bridge": "br0", "address": "", "port_groups": TWINS}, ["/port_groups"] * 2),
+        (
+            {"mode": "openvswitch", "bridge": "br0", "address": "", "port_groups": (PortGroup(name="'/>"),)},
+            ["/port_groups"],
+        ),
+        ({"vlans": (42,)}, ["/vlans"]),
+        ({"port_groups": (PortGroup(name="red"),)}, ["/port_groups"]),
+        ({"mode": "macvtap", "address": ""}, ["/device"]),
+        ({"mode": "macvtap", "address": "", "device": "eth0'/><x"}, ["/device"]),
+        ({"mode": "macvtap", "address": "", "device": "eth0", "macvtap": "nat"}, ["/macvtap"]),
+        ({"mode": "macvtap", "address": "", "device": "eth0", "bridge": "br0"}, ["/bridge"]),
+        ({"device": "eth0"}, ["/device"]),
+        ({"mtu": 575}, ["/mtu"]),
+        ({"mtu": 65536}, ["/mtu"]),
+        ({"address6": "fd00::1/64", "mtu": 1279}, ["/mtu"]),
+        ({"address6": "fd00::/64"}, ["/address6"]),
+        ({"address6": "fe80::1/64"}, ["/address6"]),
+        ({"address6": "::1/64"}, ["/address6"]),
+        ({"address6": "192.168.0.1/24"}, ["/address6"]),
+        ({"mode": "bridge", "bridge": "br0", "address": "", "address6": "fd00::1/64"}, ["/address6"]),
         ({"bridge": "b" * 16}, ["/bridge"]),
         ({"bridge": "br0; reboot"}, ["/bridge"]),
         ({"bridge": "br%d"}, ["/bridge"]),
@@ -99,7 +136,7 @@ def test_what_is_wrong_is_said_at_its_field(values: dict[str, Any], pointers: li
 
 
 def test_every_mode_says_what_it_is() -> None:
-    assert list(MODES) == ["nat", "route", "isolated", "bridge"]
+    assert list(MODES) == ["nat", "route", "isolated", "bridge", "openvswitch", "macvtap"]
     assert all(one.label and one.hint.endswith(".") for one in MODES.values())
 
 

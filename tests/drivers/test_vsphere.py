@@ -6,6 +6,7 @@ import ssl
 import statistics
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -22,7 +23,18 @@ from drivers.errors import (
     Unsupported,
     WrongState,
 )
-from drivers.types import Credentials, Endpoint, Feature, GuestRef, GuestState, SnapshotSpec
+from drivers.types import (
+    Credentials,
+    DiskSpec,
+    Endpoint,
+    Feature,
+    GuestRef,
+    GuestSpec,
+    GuestState,
+    NicSpec,
+    SnapshotSpec,
+    VolumeSpec,
+)
 from drivers.vsphere import webmks
 from tests.drivers.conformance import Conformance, Lab, News, read_until
 from tests.labs import esx
@@ -50,8 +62,52 @@ def lab_on(simulator):
     def make() -> GuestRef:
         return session.guest(GuestRef(uuid=simulator.make())).ref
 
+    def addressed() -> GuestRef:
+        ref = session.guest(GuestRef(uuid=simulator.make(address="192.0.2.17"))).ref
+        session.start(ref)
+        return ref
+
+    made: list[GuestSpec] = []
+
+    def spec() -> GuestSpec:
+        """One with a disk, a CD drive and a card, whose files lie there."""
+        name, unique = f"vmmtest-{uuid.uuid4().hex[:8]}", str(uuid.uuid4())
+        disk = session.volume_create("LocalDS_0", VolumeSpec(name=f"{name}.vmdk", capacity_bytes=2**24, format="vmdk"))
+        simulator.put("LocalDS_0", f"{name}.iso", b"CD001")
+        made.append(
+            GuestSpec(
+                name=name,
+                uuid=unique,
+                vcpus=2,
+                memory_bytes=64 * 2**20,
+                disks=(
+                    DiskSpec(pool="LocalDS_0", volume=disk.name, path=disk.path, format="vmdk"),
+                    DiskSpec(pool="LocalDS_0", volume=f"{name}.iso", path="", device="cdrom", readonly=True),
+                ),
+                interfaces=(NicSpec(network="VM Network", mac="00:50:56:12:34:56"),),
+            )
+        )
+        return made[-1]
+
     driver = registry.get(endpoint.driver)
-    yield Lab(driver=driver, endpoint=endpoint, session=session, make=make, make_shell=make, make_screen=make)
+    yield Lab(
+        driver=driver,
+        endpoint=endpoint,
+        session=session,
+        make=make,
+        make_shell=make,
+        make_screen=make,
+        spec=spec,
+        addressed=addressed,
+        given_pool="LocalDS_0",
+        network="VM Network",
+    )
+    for one in made:
+        info = session.guest_or_none(GuestRef(uuid=one.uuid))
+        if info is not None:
+            session.undefine(info.ref)
+        for disk in one.disks:
+            session.volume_delete(disk.pool, disk.volume)
     session.close()
 
 

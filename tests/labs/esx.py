@@ -56,7 +56,21 @@ _PATCHES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("\tvm.Config.Modified = time.Now()\n", "\tvm.Config.Modified = time.Now()\n\tvm.labChanged()\n"),
         ("State:           vm.Runtime.PowerState,", "State:           vm.labKept(req.Memory),"),
+        (
+            "\t\t\t\tName:       info.FileName,\n\t\t\t})\n\t\t\tif err != nil {\n\t\t\t\treturn err\n\t\t\t}\n",
+            (
+                "\t\t\t\tName:       info.FileName,\n\t\t\t\tSpec:       labDiskSpec(x),\n\t\t\t})\n\t\t\tif err != nil {\n"
+                "\t\t\t\treturn err\n\t\t\t}\n\t\t\tlabAttached(x, &dc.Self, info.FileName)\n"
+            ),
+        ),
     ),
+    "simulator/virtual_disk_manager.go": (("\t\t_ = f.Close()\n", "\t\tlabSized(f, req.Spec)\n\t\t_ = f.Close()\n"),),
+    "simulator/host_datastore_browser.go": (
+        (") addFile(file os.FileInfo, res", ") addFile(dir string, file os.FileInfo, res"),
+        ("s.addFile(file, &res)", "s.addFile(dir, file, &res)"),
+        ("finfo = &types.VmDiskFileInfo{FileInfo: info}", "finfo = labDisk(dir, info)"),
+    ),
+    "simulator/datastore.go": ((") RefreshDatastore(*types", ") hardRefresh(*types"),),
     "simulator/snapshot.go": (
         (
             '{Name: "snapshot.currentSnapshot", Val: v.Self},',
@@ -149,13 +163,13 @@ class Simulator:
         """The certificate's fingerprint, as credentials take it."""
         return "sha256:" + hashlib.sha256(self.certificate()).hexdigest()
 
-    def make(self, name: str = "", *, tools: bool = True) -> str:
-        """A new guest, off, and its instance UUID; `tools`: VMware Tools are there and obey."""
+    def make(self, name: str = "", *, tools: bool = True, address: str = "") -> str:
+        """A new guest, off, and its instance UUID; `tools`: VMware Tools are there and obey, and tell this `address`."""
         name = name or f"guest-{os.getpid()}-{next(self._numbers)}"
-        found = self._on_content(lambda content: self._create(content, name, tools=tools))
+        found = self._on_content(lambda content: self._create(content, name, tools=tools, address=address))
         return str(found)
 
-    def _create(self, content: vim.ServiceInstanceContent, name: str, *, tools: bool) -> str:
+    def _create(self, content: vim.ServiceInstanceContent, name: str, *, tools: bool, address: str) -> str:
         datacenter = content.rootFolder.childEntity[0]
         compute = datacenter.hostFolder.childEntity[0]
         device = vim.vm.device
@@ -176,9 +190,25 @@ class Simulator:
         )  # fmt: skip
         if tools:
             spec.extraConfig = [vim.option.OptionValue(key="SET.guest.toolsRunningStatus", value="guestToolsRunning")]
+        if address:
+            spec.extraConfig.append(vim.option.OptionValue(key="SET.guest.ipAddress", value=address))
         task = datacenter.vmFolder.CreateVM_Task(spec, compute.resourcePool, compute.host[0])
         WaitForTask(task)
         return task.info.result.config.instanceUuid
+
+    def put(self, datastore: str, path: str, data: bytes) -> None:
+        """A file in a datastore, as VMware's own client uploads one."""
+        query = f"dcPath={'ha-datacenter' if self.is_esx else 'DC0'}&dsName={datastore}"
+
+        def send(content: vim.ServiceInstanceContent) -> None:
+            cookie = content.propertyCollector._stub.cookie.partition(";")[0]
+            request = urllib.request.Request(
+                f"https://{self.address}/folder/{path}?{query}", data=data, method="PUT", headers={"Cookie": cookie}
+            )
+            with urllib.request.urlopen(request, context=ssl._create_unverified_context(), timeout=10):
+                pass
+
+        self._on_content(send)
 
     def reconfigure(self, uuid: str, **changes: object) -> None:
         """Change a guest's configuration from outside."""

@@ -170,7 +170,7 @@ def test_a_network_is_removed_once_its_name_is_typed(browser: Client, monkeypatc
 
 def test_the_form_says_which_hosts_cannot(browser: Client) -> None:
     assert "No host has virtual networks" in main_of(browser.get("/networks/new"))
-    reason = {"networks": {"supported": False, "reason": "It has none of its own."}}
+    reason = {"networks.manage": {"supported": False, "reason": "It has none of its own."}}
     HypervisorFactory(host=HostFactory(name="esx"), capabilities=reason)
     chosen = HypervisorFactory(host=HostFactory(name="kvm")).host
     HypervisorFactory(host=HostFactory(name=HOSTILE))

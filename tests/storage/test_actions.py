@@ -480,9 +480,8 @@ def test_an_offline_host_and_a_hypervisor_without_pools_say_so(place: Place, poo
     with pytest.raises(Unreachable):
         create(fresh_pool(pool))
     place.hypervisor.state = "online"
-    place.hypervisor.capabilities = place.hypervisor.capabilities | {
-        "storage.pools": {"supported": False, "reason": "It has none."}
-    }
+    lacks = {"supported": False, "reason": "It has none."}
+    place.hypervisor.capabilities |= {"storage.pools": lacks, "storage.manage": lacks}
     place.hypervisor.save(update_fields=["state", "capabilities"])
     with pytest.raises(VmmError, match="It has none"):
         make_pool(place)

@@ -19,6 +19,7 @@ from hosts.models import Hypervisor
 from operations.models import Operation
 from storage.inventory import (
     BATCH,
+    REMEMBERED,
     pool_gone,
     pool_observe,
     pools_observe,
@@ -26,7 +27,7 @@ from storage.inventory import (
     volume_observe,
     volumes_observe,
 )
-from storage.models import StoragePool, Volume
+from storage.models import LostVolume, StoragePool, Volume
 from tests.factories import HostFactory, HypervisorFactory
 
 if TYPE_CHECKING:
@@ -266,6 +267,31 @@ def test_a_listing_that_began_before_a_deletion_brings_nothing_back(pool: Storag
     assert volume_observe(pool, volume("c")).pk == made.pk
 
 
+def test_the_older_of_two_readings_counts_where_it_is_of_another_volume(pool: StoragePool) -> None:
+    volumes_observe(pool, [volume("a"), volume("b")], complete=True)
+    began = timezone.now()
+    assert volume_gone(pool, "a")
+    volume_observe(pool, volume("c"))
+    assert volume_observe(pool, volume("d"), seen_at=began).name == "d"
+    assert volume_observe(pool, volume("b", format="qcow2"), seen_at=began).format == "qcow2"
+    assert volume_observe(pool, volume("c", format="qcow2"), seen_at=began).format == volume("c").format
+    assert not volume_gone(pool, "c", seen_at=began)
+    with pytest.raises(Missing, match="deleted meanwhile"):
+        volume_observe(pool, volume("a"), seen_at=began)
+    assert volume_observe(pool, volume("a")).name == "a"
+
+
+def test_what_is_gone_is_remembered_for_a_while(pool: StoragePool) -> None:
+    volumes_observe(pool, [volume("a"), volume("b")], complete=True)
+    volume_gone(pool, "a")
+    assert LostVolume.objects.get().name == "a"
+    LostVolume.objects.update(lost_at=timezone.now() - 2 * REMEMBERED)
+    volume_gone(pool, "b")
+    assert LostVolume.objects.get().name == "b"
+    pool_gone(pool)
+    assert not LostVolume.objects.exists()
+
+
 def test_whoever_sees_a_promised_volume_first_gives_it_the_promised_id(pool: StoragePool) -> None:
     promised = "01890000-0000-7000-8000-000000000002"
     Operation.objects.create(
@@ -292,5 +318,5 @@ def test_a_sweep_costs_the_same_few_statements_for_ten_or_a_thousand(
 ) -> None:
     volumes = [volume(f"v{n:04d}") for n in range(1000)]
     volumes_observe(pool, volumes, complete=True)
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(18):
         volumes_observe(pool, [*volumes[1:], volume("new")], complete=True)

@@ -57,9 +57,10 @@ def fill(pools: int, volumes: int) -> StoragePool:
     [
         ("/storage", 13),
         ("/storage/table", 9),
-        ("/storage/{}", 23),
+        ("/storage/{}", 24),
         ("/storage/{}/parts/head", 7),
         ("/storage/{}/parts/facts", 7),
+        ("/storage/{}/parts/space", 8),
         ("/storage/{}/parts/volumes", 16),
         ("/storage/{}/parts/operations", 10),
         ("/storage/new", 8),

@@ -112,7 +112,7 @@ def test_marker_on_the_console_and_a_kill_in_the_middle(
     name = unique_name("killed")
     spec = {
         "name": name, "hypervisor": qemu["id"], "accelerator": "tcg", "memory_bytes": 128 << 20, "graphics": "none",
-        "disks": [{"image": IMAGE, "pool": pool, "clone": "full"}], "interfaces": [], "wait_for": TINY_READY,
+        "disks": [{"image": IMAGE, "pool": pool, "clone": "full"}], "interfaces": [], "wait_for": f"{TINY_READY} host=reborn",
         "cloud_init": {"hostname": "reborn"}, "wait_timeout_seconds": 120,
     }  # fmt: skip
     operation = server.api("POST", "/vms", json=spec).json()

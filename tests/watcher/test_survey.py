@@ -176,3 +176,37 @@ def test_a_hypervisor_without_either_has_no_thread_for_it(service, make_world, m
     followed = service._followed[hypervisor.pk]
     wait_until(lambda: not followed.survey._thread.alive, 5, "its end")
     assert place.calls["pools"] == 0
+
+
+def test_what_a_hypervisor_tells_of_pools_and_networks_is_looked_at_at_once(service, make_world, monkeypatch):
+    monkeypatch.setattr("watcher.survey.PERIOD_SECONDS", 600.0)
+    place = make_world()
+    place.storage.add_pool("default")
+    place.networks.add("lan")
+    add_host("a", place.endpoint.uri)
+    service.start()
+    wait_until(lambda: pools() and Network.objects.exists(), 10, "the first look")
+    place.storage.add_pool("other")
+    place.storage.add_volume("other", "made", capacity_bytes=10)
+    place.storage.set_state("default", StorageState.INACTIVE)
+    wait_until(lambda: pools() == {"default": "inactive", "other": "running"}, 1, "pools of others")
+    place.networks.set_active("lan", active=False)
+    wait_until(lambda: not Network.objects.get().active, 1, "a network that somebody stops")
+    place.networks.remove("lan")
+    place.storage.remove_pool("default")
+    wait_until(lambda: set(pools()) == {"other"}, 1, "a pool that somebody removes")
+    wait_until(lambda: not Network.objects.filter(gone_at=None).exists(), 1, "a network that somebody removes")
+
+
+def test_news_of_one_pool_reads_the_volumes_of_that_one_alone(service, make_world, monkeypatch):
+    monkeypatch.setattr("watcher.survey.PERIOD_SECONDS", 600.0)
+    place = make_world()
+    place.storage.add_pool("large")
+    place.storage.add_pool("small")
+    add_host("a", place.endpoint.uri)
+    service.start()
+    assert place.wait_for_calls("volumes", 2)
+    place.storage.add_volume("small", "a", capacity_bytes=10)
+    place.storage.pool_refresh("small")
+    wait_until(lambda: volumes() == {"a"}, 1, "the volumes of a pool that was refreshed")
+    assert (place.calls["volumes"], place.calls["networks"]) == (3, 1)

@@ -171,7 +171,7 @@ def test_a_wrong_pool_is_422_and_says_where(api: Api, body: dict[str, Any], poin
 
 @pytest.mark.django_db
 def test_a_host_without_pools_says_why(api: Api) -> None:
-    lacking = {"storage.pools": {"supported": False, "reason": "Docker has volumes of its own."}}
+    lacking = {"storage.manage": {"supported": False, "reason": "Docker has volumes of its own."}}
     HypervisorFactory(host=HostFactory(name="here"), capabilities=lacking)
     answer = api.post("/storage-pools", {"host": "here", "name": "a", "type": "dir", "target": "/srv/a"})
     assert (answer.status_code, answer.json()["code"]) == (422, "unsupported")

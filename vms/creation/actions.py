@@ -184,6 +184,8 @@ class CreateVM(MakeGuest[CreateParams]):
         plan = params.plan
         if plan.disks or plan.seed or plan.kernel:
             yield Feature.STORAGE_POOLS
+        if plan.seed or any(disk.image or disk.how in ("linked", "full") for disk in plan.disks):
+            yield Feature.STORAGE_CONTENT
         if plan.autostart:
             yield Feature.AUTOSTART
 

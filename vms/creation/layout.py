@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from accounts.policy import visible
 from core.units import format_bytes
+from drivers import registry
+from drivers.base import Driver
 from drivers.types import Feature
 from images.choices import ImageKind, ImageState
 from images.models import Image
@@ -19,16 +21,20 @@ from operations.models import Operation
 from storage.models import StoragePool, Volume
 from storage.reach import STATE_WORDS
 from storage.uses import uses_of
+from vms.cloning.selectors import versions_named
 from vms.creation.plan import PlannedDisk, PlannedFile, PlannedNic, wrong
-from vms.creation.spec import BootIn, DiskIn, InterfaceIn, VMSpec
+from vms.creation.spec import BootIn, Bus, DiskIn, InterfaceIn, VMSpec
 from vms.models import VM, VMNic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from accounts.actor import Actor
+    from core.errors import BadInput
     from hosts.advisor import Place
+    from vms.cloning.models import TemplateVersion, TemplateVolume
 
+BUSES: Final = frozenset(get_args(Bus))
 SECTOR: Final = 512
 MAKING: Final = "vm.create"
 """The kind of operations whose parameters are a plan."""
@@ -77,6 +83,9 @@ class Known:
         self.owner = by.user.get_username() if by.user is not None else ""
         self.named = [disk.image for disk in spec.disks if disk.image is not None]
         self.images = self._images()
+        self.templates = versions_named(
+            list(dict.fromkeys(disk.template for disk in spec.disks if disk.template is not None)), by=by
+        )
         self.spec = spec
         self.pools: dict[uuid.UUID, list[StoragePool]] = {}
         self.networks: dict[uuid.UUID, list[Network]] = {}
@@ -93,6 +102,11 @@ class Known:
         found = {text: by_id[one] for text, one in ids.items() if one is not None and one in by_id}
         by_name = {row.name: row for row in rows.filter(name__in=self.named)}
         return {**{text: by_name[text] for text in self.named if text in by_name}, **found}
+
+    @property
+    def template(self) -> TemplateVersion | None:
+        """The one that the guest is made from; of several the first."""
+        return next((self.templates[one.template] for one in self.spec.disks if one.template in self.templates), None)
 
     def look_at(self, candidates: Iterable[Place]) -> None:
         """Read pools and networks of their hosts, and where the name is taken: three queries, none for what was read before."""
@@ -115,6 +129,8 @@ class Known:
         for number, disk in enumerate(self.spec.disks):
             if disk.image in self.images:
                 usable(self.images[disk.image], f"/disks/{number}/image")
+            if disk.template is not None and disk.template not in self.templates:
+                raise no_template(number, disk.template)
 
 
 def usable(image: Image, where: str) -> None:
@@ -123,6 +139,11 @@ def usable(image: Image, where: str) -> None:
         raise wrong(where, f"{image.name} is still being imported")
     if image.state == ImageState.FAILED:
         raise wrong(where, f"the import of {image.name} has failed; import it again")
+
+
+def no_template(number: int, text: str) -> BadInput:
+    """There is none of this name or id, or it has no such version."""
+    return wrong(f"/disks/{number}/template", f"there is no template {text}, or it has no such version")
 
 
 def _uuid(text: str) -> uuid.UUID | None:
@@ -152,6 +173,57 @@ class Layout:
         """What its volumes are called, before the part that says which: nobody else's begin so."""
         return f"{self.spec.name}-{self.vm_id.hex[-8:]}"
 
+    def disks(self) -> list[PlannedDisk]:
+        """All of them. A template stands for all of its own, which are numbered on from the last where it has several."""
+        found, more = [], len(self.spec.disks)
+        for number, disk in enumerate(self.spec.disks):
+            if disk.template is None:
+                found.append(self.disk(number, disk))
+                continue
+            volumes = self._template_volumes(number, disk.template)
+            for place, volume in enumerate(volumes):
+                first = place == 0
+                mine = disk if first else disk.model_copy(update={"size_bytes": None})
+                found.append(self._from_template(number if first else more, mine, volume, where=f"/disks/{number}"))
+                more += 0 if first else 1
+        return found
+
+    def _template_volumes(self, number: int, text: str) -> list[TemplateVolume]:
+        """What lies on this host of a template, all of it. Raises BadInput."""
+        where = f"/disks/{number}/template"
+        version = self.known.templates.get(text)
+        if version is None:
+            raise no_template(number, text)
+        name = version.template.name
+        if version.template.closing:
+            raise wrong(where, f"{name} is being deleted")
+        if version.driver != self.place.driver:
+            raise wrong(where, f"{name} is of a guest of {version.driver}, and this is {self.place.driver}")
+        if str(version.host_id) != self.place.host_id:
+            lies = version.host.name if version.host is not None else f"{version.host_name}, which was removed"
+            raise wrong(where, f"the disks of {name} lie on {lies}")
+        return list(version.volumes.all())
+
+    def _from_template(self, number: int, disk: DiskIn, volume: TemplateVolume, *, where: str) -> PlannedDisk:
+        pool = next((one for one in self._pools(where) if one.pk == volume.pool_id), None)
+        if pool is None or not volume.seen:
+            raise wrong(
+                f"{where}/template",
+                f"its disk {volume.volume} is gone from {volume.pool_name}: guests can be made of another version only",
+            )
+        if not pool.running:
+            raise wrong(f"{where}/template", f"the pool {pool.name} is {STATE_WORDS[pool.state]}; start it first")
+        place = self._pool_named(disk.pool, f"{where}/pool") if disk.pool is not None else pool
+        if disk.clone == "linked" and place.pk != pool.pk:
+            raise wrong(
+                f"{where}/pool", f"a linked disk lies where its template does, in {pool.name}; or take clone: full"
+            )
+        disk = disk.model_copy(update={"bus": disk.bus or (volume.bus if volume.bus in BUSES else None)})
+        source_pool = pool.name if place.pk != pool.pk else ""
+        return self._copy(
+            number, disk, place, volume.size_bytes, volume.volume, source=volume.volume, source_pool=source_pool
+        )
+
     def disk(self, number: int, disk: DiskIn) -> PlannedDisk:
         """One of them."""
         if disk.image is None:
@@ -166,6 +238,7 @@ class Layout:
 
     def _from_image(self, number: int, disk: DiskIn, pool: StoragePool, image: Image) -> PlannedDisk:
         usable(image, f"/disks/{number}/image")
+        self._check_content(f"/disks/{number}/image")
         cpu = self.place.cpu_architecture
         if image.architecture and cpu and image.architecture != cpu:
             raise wrong(
@@ -192,6 +265,7 @@ class Layout:
             return self._attached(
                 number, disk, pool, volume=volume.name, size_bytes=volume.capacity_bytes, source=volume.name
             )
+        self._check_content(where)
         self._check_unused(volume, disk, where)
         return self._copy(number, disk, pool, volume.capacity_bytes, volume.name, source=volume.name)
 
@@ -252,6 +326,7 @@ class Layout:
         """Where cloud-init's files go: beside the first disk."""
         first = self.spec.disks[0] if self.spec.disks else None
         pool = self.pool(first, "/cloud_init")
+        self._check_content("/cloud_init")
         return PlannedFile(pool=pool.name, pool_id=pool.pk, volume=f"{self.stem}{SEED_ENDING}")
 
     def boot(self, boot: BootIn) -> tuple[PlannedFile | None, PlannedFile | None]:
@@ -289,6 +364,11 @@ class Layout:
             raise wrong(where, f"{self.place.host_name}: {self.place.why_not(Feature.STORAGE_POOLS)}")
         return self.known.pools[self.host_id]
 
+    def _check_content(self, where: str) -> None:
+        """Raises BadInput where nothing can be written into a volume: it takes empty disks, and media that lie there already."""
+        if not self.place.has(Feature.STORAGE_CONTENT):
+            raise wrong(where, f"{self.place.host_name}: {self.place.why_not(Feature.STORAGE_CONTENT)}")
+
     def _pool_named(self, text: str, where: str) -> StoragePool:
         name = text.removeprefix("storage-pool/")
         found = next((pool for pool in self._pools(where) if name in (str(pool.pk), pool.name)), None)
@@ -319,10 +399,11 @@ class Layout:
                 raise wrong(f"{where}/network", f"there is no network {nic.network} on {self.place.host_name}")
             if not network.active:
                 raise wrong(f"{where}/network", f"the network {network.name} is not active; start it first")
-            mac = nic.mac.lower() if nic.mac is not None else new_mac()
+            mac = nic.mac.lower() if nic.mac is not None else new_mac(self.place.driver)
             if mac in taken:
                 raise wrong(f"{where}/mac", f"{mac} is in use on {self.place.host_name}")
-            taken.add(mac)
+            if mac:
+                taken.add(mac)
             planned.append(PlannedNic(network=network.name, mac=mac, model=nic.model or ""))
         return planned
 
@@ -333,9 +414,13 @@ class Layout:
         return rows.filter(mac__in=[*macs, *(mac.upper() for mac in macs)]).values_list("mac", flat=True)
 
 
-def new_mac() -> str:
-    """A MAC address of the range that hypervisors of the KVM family take theirs from."""
-    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in os.urandom(3))
+def new_mac(driver: str) -> str:
+    """A MAC address of the range that hypervisors of this kind take theirs from; "" where they alone give them."""
+    span = (registry.get(driver) if driver in registry.kinds() else Driver).macs
+    if span is None:
+        return ""
+    number = span[0] + secrets.randbelow(span[1] - span[0] + 1)
+    return ":".join(f"{byte:02x}" for byte in number.to_bytes(6, "big"))
 
 
 def _sectors(size: int) -> int:

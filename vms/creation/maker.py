@@ -7,10 +7,7 @@ id: what was there before has another name.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,22 +15,23 @@ from django.utils import timezone
 
 import cloudinit
 from accounts.models import User
-from core.errors import Missing, VmmError
-from drivers.errors import AlreadyExists, NotFound
+from core.errors import Missing
 from drivers.types import DiskSpec, GuestSpec, NicSpec, VolumeSpec
 from hosts.wishes import hypervisor_of
 from images.copies import ensure_copy
 from images.models import Image
 from operations.actions import Cancelled
-from storage.reach import pool_of, volume_or_none
-from storage.volume_actions import read_volume
+from storage.reach import pool_of
+from vms.cloning.inventory import guest_made
+from vms.cloning.models import Template
 from vms.creation.plan import PlannedFile
+from vms.creation.volumes import Volumes
 from vms.inventory import vm_observe, vm_say
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterator
 
+    from core.errors import VmmError
     from drivers.base import Session
     from hosts.models import Hypervisor
     from operations.actions import Context
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
 
 DEFINED: Final = "defined"
 """The step that is recorded before the guest is defined."""
-READINGS: Final = 5
 
 
 def cancelled(ctx: Context) -> None:
@@ -63,10 +60,10 @@ class Maker:
     hypervisor: Hypervisor = field(init=False)
     behind: dict[int, str] = field(default_factory=dict)
     """Number of a disk → name of the volume that its image is in."""
-    paths: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Pool and volume → where that is on the host."""
+    volumes: Volumes = field(init=False)
 
     def __post_init__(self) -> None:
+        self.volumes = Volumes(self.ctx)
         self.hypervisor = hypervisor_of(self.plan.placement.hypervisor)
 
     def made(self) -> VM:
@@ -97,9 +94,16 @@ class Maker:
         ]
         return [*made, self.plan.seed] if self.plan.seed is not None else made
 
+    def delete_volumes(self) -> list[VmmError]:
+        """Delete what this operation has made, the last first; what could not be deleted, and why."""
+        return self.volumes.delete(reversed(self.files()))
+
     # -- check ---------------------------------------------------------------------------------------------------------
     def check(self) -> None:
         """Whether the hypervisor would take it, before anything is made. Raises what `Session.design` raises."""
+        template = Template.objects.filter(pk=self.plan.template).first() if self.plan.template is not None else None
+        if self.plan.template is not None and (template is None or template.closing):
+            raise Missing("The template that it was to be made from was deleted meanwhile.")
         self.design()
         self.ctx.log(f"{self.hypervisor.host.name} ({self.hypervisor.driver}) can make it.")
 
@@ -129,9 +133,9 @@ class Maker:
         """One disk's own volume."""
         pool = pool_of(disk.pool_id)
         if disk.how == "attach":
-            self._read_path(pool, self.behind[number])
+            self.volumes.read_path(pool, self.behind[number])
             return
-        with self._new(pool, disk.volume) as session:
+        with self.volumes.new(pool, disk.volume) as session:
             if session is not None:
                 self._fill(session, pool, number, disk)
                 self.ctx.log(f"Made {disk.volume} in {pool.name}.")
@@ -140,7 +144,7 @@ class Maker:
         behind = self.behind.get(number, "")
         spec = VolumeSpec(name=disk.volume, capacity_bytes=disk.size_bytes, format=disk.format)
         if disk.how == "full":
-            made = session.volume_clone(pool.name, spec, source=behind)
+            made = session.volume_clone(pool.name, spec, source=behind, source_pool=disk.source_pool)
             if made.capacity_bytes < disk.size_bytes:
                 session.volume_resize(pool.name, disk.volume, capacity_bytes=disk.size_bytes)
         else:
@@ -148,84 +152,33 @@ class Maker:
 
     def seed(self, file: PlannedFile) -> None:
         """What cloud-init reads at the first boot, on a disc of its own."""
-        pool = pool_of(file.pool_id)
-        with self._new(pool, file.volume) as session:
-            if session is not None:
-                content = cloudinit.iso(cloudinit.seed_of(self._parts()).files())
-                session.volume_create(pool.name, VolumeSpec(name=file.volume, capacity_bytes=len(content)))
-                session.volume_upload(pool.name, file.volume, io.BytesIO(content).read, length=len(content))
-                self.ctx.log(f"Made the seed {file.volume} in {pool.name}.")
+        self.volumes.seed(pool_of(file.pool_id), file.volume, self._parts())
 
     def _parts(self) -> cloudinit.Parts:
         macs = [nic.mac for nic in self.plan.interfaces]
         return parts_of(self.cloud_init or {}, name=self.plan.name, macs=macs, instance_id=f"i-{self.vm_id}")
-
-    @contextmanager
-    def _new(self, pool: StoragePool, name: str) -> Iterator[Session | None]:
-        """A session to make the volume with, None where it is made already. It is ours from now on, and whole at the end.
-
-        Raises AlreadyExists when somebody else has one of this name there.
-        """
-        begun, made = f"volume {pool.pk} {name}", f"whole {pool.pk} {name}"
-        with self.ctx.session(pool.hypervisor.endpoint()) as session:
-            there = volume_or_none(session, pool.name, name)
-            if there is not None and not self.ctx.done(begun):
-                raise AlreadyExists(f"There is a volume {name} in {pool.name} already.", pool=pool.name, volume=name)
-            if there is not None and not self.ctx.done(made):
-                # Half of it, for all we know.
-                session.volume_delete(pool.name, name)
-                there = None
-            if there is None:
-                self.ctx.checkpoint(begun)
-                yield session
-                self.ctx.checkpoint(made)
-                _write_down(session, pool, name)
-            else:
-                yield None
-        self._read_path(pool, name)
-
-    def _read_path(self, pool: StoragePool, name: str) -> None:
-        with self.ctx.session(pool.hypervisor.endpoint()) as session:
-            self.paths[pool.name, name] = session.volume(pool.name, name).path
-
-    def delete_volumes(self) -> list[VmmError]:
-        """Delete what this operation has made, the last first; what could not be deleted, and why."""
-        failures: list[VmmError] = []
-        for file in reversed(self.files()):
-            if not self.ctx.done(f"volume {file.pool_id} {file.volume}"):
-                continue
-            try:
-                pool = pool_of(file.pool_id)
-                with self.ctx.session(pool.hypervisor.endpoint()) as session:
-                    session.volume_delete(pool.name, file.volume)
-                    _write_down(session, pool, file.volume)
-            except NotFound:
-                continue
-            except VmmError as error:
-                self.ctx.log(f"{file.volume} in {file.pool} could not be deleted: {error.detail}")
-                failures.append(error)
-            else:
-                self.ctx.log(f"Undone: the volume {file.volume} in {file.pool}.")
-        return failures
 
     # -- define --------------------------------------------------------------------------------------------------------
     def boot_files(self) -> None:
         """Where kernel and initrd are."""
         for file in (self.plan.kernel, self.plan.initrd):
             if file is not None:
-                self._read_path(pool_of(file.pool_id), file.volume)
+                self.volumes.read_path(pool_of(file.pool_id), file.volume)
 
     def define(self) -> VM:
         """Define it, off; its row says what is ours to say, also where the hypervisor keeps none of that."""
         plan = self.plan
         with self.ctx.session(self.hypervisor.endpoint()) as session:
             self.ctx.checkpoint(DEFINED)
-            info = session.create(self.spec(self.paths, self.behind))
+            info = session.create(self.spec(self.volumes.paths, self.behind))
             if plan.autostart and not info.autostart:
                 session.set_autostart(info.ref, enabled=True)
             seen_at = timezone.now()
             vm = vm_observe(self.hypervisor, session.guest(info.ref), seen_at=seen_at)
         vm.hypervisor = self.hypervisor
+        if plan.template_version is not None:
+            linked = any(disk.how == "linked" and disk.source for disk in plan.disks)
+            guest_made(vm, plan.template_version, linked=linked)
         owner = User.objects.filter(username=plan.owner).first() if plan.owner else None
         vm_say(
             vm,
@@ -258,7 +211,15 @@ class Maker:
         if plan.seed is not None:
             place = plan.seed.pool, plan.seed.volume
             disks.append(
-                DiskSpec(pool=place[0], volume=place[1], path=paths[place], device="cdrom", readonly=True, format="raw")
+                DiskSpec(
+                    pool=place[0],
+                    volume=place[1],
+                    path=paths[place],
+                    device="cdrom",
+                    readonly=True,
+                    format="raw",
+                    seed=True,
+                )
             )
         return GuestSpec(
             name=plan.name,
@@ -296,17 +257,6 @@ def parts_of(asked: dict[str, Any], *, name: str, macs: list[str], instance_id: 
         password_hash=asked.get("password_hash") or "",
         packages=asked.get("packages") or (),
     )
-
-
-def _write_down(session: Session, pool: StoragePool, name: str) -> None:
-    """A volume as it is now, in its row. A row is not what a guest waits for: the next survey of the pool sees it too.
-
-    A reading that began before somebody else's was written is refused as old news, which happens where many are made at once.
-    """
-    for _ in range(READINGS):
-        with contextlib.suppress(Missing):
-            read_volume(session, pool, name)
-            return
 
 
 def _name(disk: PlannedDisk) -> str:

@@ -44,7 +44,7 @@ class ReseedVM(GuestAction):
     title = "Change cloud-init"
     verb = "vm.edit"
     params = ReseedParams
-    feature = Feature.STORAGE_POOLS
+    feature = Feature.STORAGE_CONTENT
     states = frozenset({SHUTOFF, CRASHED})
 
     def check(self, target: VM, params: Params, *, idle: bool) -> None:

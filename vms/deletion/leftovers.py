@@ -63,8 +63,8 @@ class Fate:
 def fates(vm: VM) -> list[Fate]:
     """Each disk of a guest with what becomes of it: by what is known now. A fixed number of queries."""
     disks = list(VMDisk.objects.filter(vm=vm.pk).exclude(source=""))
-    places = _places(vm, disks)
-    volumes = list({volume.pk: volume for volume in places.values()}.values())
+    lies = places(vm, disks)
+    volumes = list({volume.pk: volume for volume in lies.values()}.values())
     uses = uses_of(volumes)
     at_work = set(
         Operation.objects.filter(Q(state__in=OPEN) | Q(holds_lock=True))
@@ -74,7 +74,7 @@ def fates(vm: VM) -> list[Fate]:
     own = {str(volume.pk) for volume in volumes}
     found = []
     for disk in disks:
-        volume = places.get(disk.pk)
+        volume = lies.get(disk.pk)
         others = [one for one in uses[volume.pk] if not (one.type == "vm" and one.id == str(vm.pk))] if volume else []
         overlays = frozenset(one.id for one in others if one.type == "volume" and one.id in own)
         others = [one for one in others if one.id not in overlays]
@@ -148,7 +148,7 @@ def _delete_volume(session: Session, volume: Volume) -> str:
 def _look_afresh(ctx: Context, session: Session, vm: VM) -> None:
     """Every running pool's volumes as they are now: an overlay that somebody made a moment ago is a use."""
     seen_at = timezone.now()
-    near = {volume.pool.name for volume in _places(vm, list(VMDisk.objects.filter(vm=vm.pk))).values()}
+    near = {volume.pool.name for volume in places(vm, list(VMDisk.objects.filter(vm=vm.pk))).values()}
     pools = session.pools()
     volumes = {}
     for pool in pools:
@@ -163,14 +163,16 @@ def _look_afresh(ctx: Context, session: Session, vm: VM) -> None:
     pools_observe(vm.hypervisor, pools, volumes, seen_at=seen_at)
 
 
-def _places(vm: VM, disks: Sequence[VMDisk]) -> dict[int, Volume]:
+def places(vm: VM, disks: Sequence[VMDisk]) -> dict[int, Volume]:
     """Disk → the volume that it is, on the guest's host. One query."""
     paths = {disk.source for disk in disks if not disk.pool and disk.source}
     names = {(disk.pool, disk.source) for disk in disks if disk.pool}
     wanted = Q(path__in=paths) | Q(
         pool__name__in={pool for pool, _name in names}, name__in={name for _pool, name in names}
     )
-    rows = Volume.objects.select_related("pool").filter(wanted, pool__gone_at=None, pool__host=vm.hypervisor.host_id)
+    rows = Volume.objects.select_related("pool__hypervisor__host").filter(
+        wanted, pool__gone_at=None, pool__host=vm.hypervisor.host_id
+    )
     by_path: dict[str, Volume] = {}
     by_name: dict[tuple[str, str], Volume] = {}
     for row in rows.order_by("pool__created_at"):

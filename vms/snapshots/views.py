@@ -11,9 +11,12 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_safe
 
 from accounts.access import access
+from accounts.policy import may
 from drivers.types import Feature
 from vms.choices import ACTIVE, State
 from vms.models import Snapshot
+from vms.schedules.selectors import schedules_of
+from vms.schedules.words import shown
 from vms.services import vm_actions
 from vms.snapshots.selectors import Node, snapshot_actions, tokens, tree
 from vms.views import any_vm, tab_page
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from accounts.actor import Actor
     from vms.models import VM
 
-PARTS = ("tree", "take")
+PARTS = ("tree", "take", "schedules")
 
 
 @require_safe
@@ -38,14 +41,16 @@ def vm_snapshots(request: HttpRequest, vm_id: uuid.UUID) -> HttpResponse:
     if vm.gone_at is not None:
         return redirect("vm", vm.pk)
     return render(
-        request, "vms/snapshots.html", {**tab_page(vm, by, tab="snapshots"), **_tree(vm, by), **_take(vm, by)}
+        request,
+        "vms/snapshots.html",
+        {**tab_page(vm, by, tab="snapshots"), **_tree(vm, by), **_take(vm, by), **_schedules(vm, by)},
     )
 
 
 @require_safe
 @access("view")
 def vm_snapshots_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> HttpResponse:
-    """A living part of it: `tree`, or what the dialog says of the guest's memory (`take`)."""
+    """A living part of it: `tree`, which `schedules` take it, or what the dialog says of the guest's memory (`take`)."""
     if part not in PARTS:
         raise Http404
     by: Actor = request.actor  # type: ignore[attr-defined]
@@ -54,7 +59,14 @@ def vm_snapshots_part(request: HttpRequest, vm_id: uuid.UUID, part: str) -> Http
         return render(request, "vms/_gone.html", {"vm": vm, "part": part})
     if part == "take":
         return render(request, "vms/_snapshot_memory.html", {"vm": vm, **_take(vm, by)})
+    if part == "schedules":
+        return render(request, "vms/_snapshot_schedules.html", {"vm": vm, **_schedules(vm, by)})
     return render(request, "vms/_snapshots.html", {"vm": vm, **_tree(vm, by)})
+
+
+def _schedules(vm: VM, by: Actor) -> dict[str, Any]:
+    """Which take it by themselves. Two queries."""
+    return {"schedules": [shown(row) for row in schedules_of(vm, by)], "may_schedule": may(by, "vm.snapshot", vm)}
 
 
 def _tree(vm: VM, by: Actor) -> dict[str, Any]:

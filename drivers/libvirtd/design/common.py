@@ -27,7 +27,7 @@ _FORMATS: Final = {
     "": "raw",
 }
 _MODEL = re.compile(r"[a-zA-Z0-9_-]+")
-_PREFIXES: Final = {"virtio": "vd", "xen": "xvd", "ide": "hd"}
+_PREFIXES: Final = {"virtio": "vd", "xen": "xvd", "ide": "hd", "fdc": "fd"}
 WITHOUT_NETWORK: Final = ("disk", "cdrom")
 WINDOWS: Final = "http://microsoft.com/"
 
@@ -110,12 +110,17 @@ class Targets:
 
     def next(self, bus: str) -> str:
         """The next name on this bus."""
-        prefix = _PREFIXES.get(bus, "sd")
+        prefix = prefix_of(bus)
         count = self._counts.setdefault(prefix if self.apart else "", itertools.count())
-        return f"{prefix}{_letters(next(count))}"
+        return f"{prefix}{letters(next(count))}"
 
 
-def _letters(number: int) -> str:
+def prefix_of(bus: str) -> str:
+    """What the names of disks on this bus begin with."""
+    return _PREFIXES.get(bus, "sd")
+
+
+def letters(number: int) -> str:
     """0: a … 25: z, 26: aa …, as Linux names disks."""
     text = ""
     number += 1

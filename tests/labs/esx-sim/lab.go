@@ -12,6 +12,8 @@ import (
 	"image/png"
 	"net"
 	"net/http"
+	"os"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -155,6 +157,56 @@ func (vm *VirtualMachine) labCurrent(above *types.ManagedObjectReference) {
 		return
 	}
 	Map.Update(vm, []types.PropertyChange{{Name: "snapshot.currentSnapshot", Val: above}})
+}
+
+// -- disks -----------------------------------------------------------------------------------------------------------------
+
+const labFlat = "-flat.vmdk"
+
+// labSized gives a disk's data file its size: here it is made empty.
+func labSized(f *os.File, spec types.BaseVirtualDiskSpec) {
+	if s, ok := spec.(*types.FileBackedVirtualDiskSpec); ok && strings.HasSuffix(f.Name(), labFlat) {
+		_ = f.Truncate(s.CapacityKb * 1024)
+	}
+}
+
+// labDiskSpec is what a disk that is made with its machine is made as.
+func labDiskSpec(disk *types.VirtualDisk) types.BaseVirtualDiskSpec {
+	return &types.FileBackedVirtualDiskSpec{CapacityKb: disk.CapacityInKB}
+}
+
+// labCapacity is the size of a disk by its data file, in KiB.
+func labCapacity(file string) int64 {
+	info, err := os.Stat(strings.TrimSuffix(file, ".vmdk") + labFlat)
+	if err != nil {
+		return 0
+	}
+	return info.Size() / 1024
+}
+
+// labDisk tells a disk's size along, as ESXi's browser does.
+func labDisk(dir string, info types.FileInfo) types.BaseFileInfo {
+	return &types.VmDiskFileInfo{FileInfo: info, CapacityKb: labCapacity(path.Join(dir, info.Path))}
+}
+
+// labAttached reads the size of a disk that was there before: whoever attaches one need not know it.
+func labAttached(disk *types.VirtualDisk, dc *types.ManagedObjectReference, name string) {
+	if disk.CapacityInKB != 0 {
+		return
+	}
+	if file, fault := Map.FileManager().resolve(dc, name); fault == nil {
+		disk.CapacityInKB = labCapacity(file)
+		disk.CapacityInBytes = disk.CapacityInKB * 1024
+	}
+}
+
+// RefreshDatastore answers, which the one here forgets.
+func (ds *Datastore) RefreshDatastore(req *types.RefreshDatastore) soap.HasFault {
+	body := ds.hardRefresh(req).(*methods.RefreshDatastoreBody)
+	if body.Fault_ == nil {
+		body.Res = new(types.RefreshDatastoreResponse)
+	}
+	return body
 }
 
 // -- consoles and screens ---------------------------------------------------------------------------------------------------

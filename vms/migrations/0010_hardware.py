@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('vms', '0007_bin'),
+        ('vms', '0009_templates'),
     ]
 
     operations = [
