@@ -33,7 +33,7 @@ pytestmark = pytest.mark.django_db
 LIST_QUERIES = 13
 ROWS_QUERIES = 6
 DETAIL_QUERIES = 12
-PALETTE_QUERIES = 11
+PALETTE_QUERIES = 12
 SNAPSHOT_QUERIES = 10
 NAMES = re.compile(r'<tr role="row"\s+id="vm-[0-9a-f-]+".*?data-name="([^"]*)"', re.DOTALL)
 
