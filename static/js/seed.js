@@ -86,7 +86,8 @@ form.addEventListener(
   debounce(() => look(form), 400),
 );
 form.addEventListener("click", (event) => {
-  if (/** @type {Element} */ (event.target).closest("[data-seed-again]")) read().catch((error) => failure(error, { title: t("The seed could not be read") }));
+  if (/** @type {Element} */ (event.target).closest("[data-seed-again]"))
+    read().catch((error) => failure(error, { title: t("The seed could not be read") }));
 });
 addEventListener("beforeunload", (event) => {
   if (base.etag && dirty()) event.preventDefault();
