@@ -193,7 +193,7 @@ def make(ctx: Context, vm: VM, source: Source) -> Made:
     maker.copy(0, planned)
     maker.volume(0, planned)
     name = planned.volume or maker.behind[0]
-    return Made(path=maker.paths[planned.pool, name], format=planned.format)
+    return Made(path=maker.volumes.paths[planned.pool, name], format=planned.format)
 
 
 def unmake(ctx: Context, vm: VM, source: Source) -> None:
