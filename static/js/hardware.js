@@ -5,7 +5,7 @@
  */
 import { guestOf, sent } from "./actions.js";
 import { ApiError, api, curl, part } from "./api.js";
-import { $, $$, make, Markup } from "./dom.js";
+import { $, $$, Markup, make } from "./dom.js";
 import { t } from "./i18n.js";
 import { bind } from "./keys.js";
 import { onEvent, readRegion } from "./live.js";
@@ -54,7 +54,7 @@ function amount(text, unit) {
 }
 
 /** @param {HTMLElement} field */
-function valueOf(field) {
+function saidBy(field) {
   const kind = field.dataset.kind ?? "text";
   if (kind === "radio") return /** @type {HTMLInputElement | null} */ ($(":checked", field))?.value ?? "";
   if (kind === "order") return $$("input", field).flatMap((one) => (one.checked ? [one.value] : []));
@@ -63,8 +63,7 @@ function valueOf(field) {
   if (kind === "check" || kind === "danger") return /** @type {HTMLInputElement} */ (input).checked;
   if (kind in UNITS) return text.trim() ? amount(text, UNITS[kind]) : 0;
   if (kind === "pins") return Object.fromEntries(pairs(text));
-  if (kind === "nodes")
-    return pairs(text).map(([cpus, gib]) => ({ cpus, memory_bytes: amount(gib, UNITS.gib) }));
+  if (kind === "nodes") return pairs(text).map(([cpus, gib]) => ({ cpus, memory_bytes: amount(gib, UNITS.gib) }));
   return text.trim();
 }
 
@@ -94,7 +93,7 @@ function wishOf(form, before) {
   for (const field of fields(form)) {
     const name = (field.dataset.name ?? "").split("@")[0];
     if (name === "kind" || field.dataset.kind === "danger" || !shown(field)) continue;
-    const value = valueOf(field);
+    const value = saidBy(field);
     const touched = JSON.stringify(value) !== before.get(field);
     if (!touched && !("keep" in field.dataset)) continue;
     if (form.dataset.method === "POST" && value === "" && !("keep" in field.dataset)) continue;
@@ -107,7 +106,8 @@ function wishOf(form, before) {
   }
   if (topology)
     for (const field of fields(form))
-      if (["sockets", "cores", "threads"].includes(field.dataset.name ?? "")) put(wish, field.dataset.name ?? "", valueOf(field));
+      if (["sockets", "cores", "threads"].includes(field.dataset.name ?? ""))
+        put(wish, field.dataset.name ?? "", saidBy(field));
   const kind = /** @type {HTMLInputElement | null} */ ($("[name=kind]:checked", form))?.value;
   if (kind === "drive") wish.device = "cdrom";
   const root = form.dataset.root;
@@ -156,7 +156,8 @@ async function fillDevices(select) {
 
 /** @param {HTMLFormElement} form */
 function choose(form) {
-  const kind = /** @type {HTMLInputElement | null} */ ($("[name=kind]:checked, [name=type]:checked", form))?.value ?? "";
+  const kind =
+    /** @type {HTMLInputElement | null} */ ($("[name=kind]:checked, [name=type]:checked", form))?.value ?? "";
   for (const one of $$("[data-for]", form)) {
     one.hidden = one.dataset.for !== "" && !one.dataset.for.split(" ").includes(kind);
   }
@@ -196,7 +197,7 @@ async function open(name, key = "") {
   }
   const form = /** @type {HTMLFormElement} */ ($("form", dialog));
   const method = /** @type {"POST" | "PATCH" | "DELETE"} */ (form.dataset.method ?? "POST");
-  const first = new Map(fields(form).map((field) => [field, JSON.stringify(valueOf(field))]));
+  const first = new Map(fields(form).map((field) => [field, JSON.stringify(saidBy(field))]));
   const call = () => ({
     url: `${form.dataset.path}${queryOf(form)}`,
     body: method === "DELETE" ? undefined : wishOf(form, first),
@@ -251,7 +252,9 @@ function wrong(form, error) {
     let pointer = one.pointer.replace(/^\//, "");
     if (root && pointer.startsWith(`${root}/`)) pointer = pointer.slice(root.length + 1);
     if (root && pointer === root) pointer = "";
-    const field = fields(form).find((input) => pointer.startsWith((input.dataset.name ?? "").split("@")[0].replace(".", "/")));
+    const field = fields(form).find((input) =>
+      pointer.startsWith((input.dataset.name ?? "").split("@")[0].replace(".", "/")),
+    );
     one.pointer = `/${field?.id ?? pointer}`;
   }
   showWrong(form, error, (name) => document.getElementById(name));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,7 +38,7 @@ def guest(farm: Farm, name: str = "web", *, state: GuestState = GuestState.RUNNI
     info = farm.world.add(name, state=GuestState.SHUTOFF, vcpus=2, memory_bytes=GIB, **options)
     xml = farm.world.definition(info.ref).replace(
         "</domain>",
-        f"""<devices><disk type="file" device="disk"><driver type="qcow2"/><source file="/pools/default/{name}.qcow2"/>
+        f"""<devices><disk type="file" device="disk"><driver type="qcow2"/><source file="/pools/default/{escape(name)}.qcow2"/>
         <target dev="vda" bus="virtio"/></disk><disk type="file" device="cdrom"><driver type="raw"/><target dev="sda" bus="sata"/>
         <readonly/></disk><interface type="network"><mac address="52:54:00:00:00:{len(name):02x}"/><source network="default"/>
         <model type="virtio"/></interface></devices></domain>""",

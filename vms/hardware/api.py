@@ -145,6 +145,9 @@ class MemoryOut(Output):
     memory_bytes: int
     max_memory_bytes: int
     balloon: bool
+    now_bytes: int | None = Field(
+        description="What it has now; null: it is off. A guest gives memory back when its balloon's driver gets to it."
+    )
     pending: PendingOut | None
 
 

@@ -126,6 +126,9 @@ def _rows(found: Known, devices: Iterable[Device], cls: type[Any]) -> list[Row]:
 
 def _row(found: Known, one: Device, volume: Volume | None = None) -> Row:
     row = _of(one, volume)
+    live = found.found.live
+    if isinstance(one, MemoryHardware) and live and live.memory.memory_bytes != one.memory_bytes:
+        row.facts = _joined(_("has %(size)s now") % {"size": format_bytes(live.memory.memory_bytes)}, row.facts)
     row.pending = pending_text(found, one.key)
     difference = found.difference(one.key)
     if difference is not None and difference.then is None:
@@ -229,7 +232,7 @@ def _disk(disk: DiskHardware, volume: Volume | None) -> Row:
     if is_disk and volume is not None:
         forms.append(("disk-resize", _("Resize"), "up"))
     if not is_disk:
-        forms.append(("medium", _("Change medium"), "disk"))
+        forms.append(("medium", _("Medium"), "disk"))
     forms.append(("disk-detach", _("Remove"), "trash"))
     limits = limits_text(disk.limits)
     return Row(

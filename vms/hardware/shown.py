@@ -114,4 +114,5 @@ def _part(found: Known, one: Device) -> dict[str, Any]:
         values["max_vcpus"] = max(one.max_vcpus, one.vcpus)
     elif isinstance(one, MemoryHardware):
         values["max_memory_bytes"] = max(one.max_memory_bytes, one.memory_bytes)
+        values["now_bytes"] = found.found.live.memory.memory_bytes if found.found.live else None
     return values

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
 
-from drivers.types import Device, Hardware, HardwareOptions
+from drivers.types import Device, DiskHardware, Hardware, HardwareOptions, MemoryHardware
 
 if TYPE_CHECKING:
     from drivers.types import GuestHardware
@@ -75,4 +75,18 @@ def differences(found: GuestHardware) -> list[Difference]:
         return []
     now, then = found.live.devices, found.defined.devices
     keys = [*then, *(key for key in now if key not in then)]
-    return [Difference(key=key, now=now.get(key), then=then.get(key)) for key in keys if now.get(key) != then.get(key)]
+    found_ones = [Difference(key=key, now=now.get(key), then=then.get(key)) for key in keys]
+    return [one for one in found_ones if not _alike(one.now, one.then)]
+
+
+def _alike(now: Device | None, then: Device | None) -> bool:
+    """Whether nothing waits, though a hypervisor may tell both otherwise.
+
+    An empty drive has a format on one side only. And a guest gives memory back when its balloon's driver gets to it, or never: what it
+    was told to have is what it is started with as well, so that waits for no start.
+    """
+    if isinstance(now, DiskHardware) and isinstance(then, DiskHardware) and not now.path and not then.path:
+        return replace(now, format=then.format) == then
+    if isinstance(now, MemoryHardware) and isinstance(then, MemoryHardware) and now.memory_bytes > then.memory_bytes:
+        return now.balloon and replace(now, memory_bytes=then.memory_bytes) == then
+    return now == then
