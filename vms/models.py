@@ -179,6 +179,7 @@ class VMNic(models.Model):
     network = models.CharField(max_length=255, blank=True)
     link = models.CharField(max_length=10, default="up")
     target = models.CharField(max_length=50, blank=True)
+    filter = models.CharField(max_length=255, blank=True, help_text="name of a network filter")
 
     class Meta:
         ordering = ["id"]

@@ -51,7 +51,6 @@ from vms.creation.actions import (
     NewGuest,
 )
 from vms.creation.placing import place_for_xml, plan_vm
-from vms.creation.reseed import ReseedParams, ReseedVM
 from vms.creation.spec import XmlSpec
 from vms.definitions.actions import RenameVM
 from vms.definitions.head import head
@@ -333,14 +332,6 @@ def cloud_init_reports(user_data: str | None, network_config: str | None) -> dic
     if network_config is not None:
         reports["network_config"] = cloudinit.check_network_config(network_config)
     return reports
-
-
-def vm_reseed(*, vm: VM, asked: CloudInitIn, by: Actor) -> Operation:
-    """Queue the writing of another seed. Raises BadInput, NoSeed, WrongState, Unsupported, Unreachable, PermissionRefused."""
-    policy.require(by, "vm.edit", vm)
-    check_cloud_init(asked, where="")
-    params = ReseedParams(cloud_init=asked.model_dump(mode="json", exclude_none=True))
-    return engine.submit(ReseedVM, target=vm, by=by, params=params)
 
 
 def check_cloud_init(asked: CloudInitIn | None, *, where: str = "/cloud_init") -> None:

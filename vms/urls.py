@@ -8,6 +8,7 @@ from vms import views
 from vms.creation import views as creation_views
 from vms.hardware import views as hardware_views
 from vms.schedules import views as schedule_views
+from vms.seeds import views as seed_views
 from vms.snapshots import views as snapshot_views
 
 urlpatterns = [
@@ -29,6 +30,8 @@ urlpatterns = [
     path("snapshot-schedules/preview", schedule_views.schedule_preview, name="schedule-preview"),
     path("snapshot-schedules/<uuid:schedule_id>", schedule_views.schedule_detail, name="schedule"),
     path("snapshot-schedules/<uuid:schedule_id>/head", schedule_views.schedule_head, name="schedule-head"),
+    path("vms/<uuid:vm_id>/cloud-init", seed_views.vm_cloud_init, name="vm-cloud-init"),
+    path("vms/<uuid:vm_id>/cloud-init/when", seed_views.vm_cloud_init_when, name="vm-cloud-init-when"),
     path("vms/<uuid:vm_id>/xml", views.vm_xml, name="vm-xml"),
     path("vms/<uuid:vm_id>/events", views.vm_events, name="vm-events"),
 ]

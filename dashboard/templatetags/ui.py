@@ -195,9 +195,8 @@ NETWORK_MODES = {
     "open": _l("Routed, no firewall"),
     "isolated": _l("Isolated"),
     "bridge": _l("Bridge"),
-    "private": _l("Private"),
-    "vepa": _l("VEPA"),
-    "passthrough": _l("Passthrough"),
+    "openvswitch": _l("Open vSwitch"),
+    "macvtap": _l("Interface of the host"),
     "hostdev": _l("Devices of the host"),
 }
 
@@ -206,6 +205,22 @@ NETWORK_MODES = {
 def network_mode_label(value: str) -> str:
     """`route` → "Routed"."""
     return str(NETWORK_MODES.get(value, value))
+
+
+INTERFACE_KINDS = {
+    "ethernet": _l("Ethernet"),
+    "bridge": _l("Bridge"),
+    "bond": _l("Bond"),
+    "vlan": _l("VLAN"),
+    "virtual": _l("Virtual"),
+    "loopback": _l("Loopback"),
+}
+
+
+@register.filter
+def interface_kind_label(value: str) -> str:
+    """`vlan` → "VLAN"."""
+    return str(INTERFACE_KINDS.get(value, value))
 
 
 @register.filter

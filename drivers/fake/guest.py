@@ -216,9 +216,11 @@ def _disks(root: ET.Element) -> Iterable[DiskInfo]:
 def _nics(root: ET.Element) -> Iterable[NicInfo]:
     for nic in root.iterfind("devices/interface"):
         mac, source, model = nic.find("mac"), nic.find("source"), nic.find("model")
+        named = nic.find("filterref")
         yield NicInfo(
             mac="" if mac is None else mac.get("address", ""),
             model=None if model is None else model.get("type"),
+            filter=None if named is None else named.get("filter"),
             network=None if source is None else source.get("network") or source.get("bridge") or source.get("direct"),
             link=json.loads(nic.get("hardware", "{}")).get("link", "up"),
         )
