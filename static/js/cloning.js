@@ -145,11 +145,11 @@ export async function askTemplate(guest) {
     call: { ...call(new FormData()), of: call },
     extra: html`<div class="field"><label for="ask-name">${t("Name")}</label><input class="input" id="ask-name" name="name" value="${guest.name}" maxlength="100" pattern="[^\\/@]+" list="ask-there" required autofocus autocomplete="off" spellcheck="false"><datalist id="ask-there">${there.map((one) => html`<option value="${one.name}"></option>`)}</datalist>
       <span class="hint">${t("The name of a template that is there makes another version of it.")}</span></div>
-      <fieldset class="field"><legend>${t("This guest")}</legend>
+      <div class="col" role="radiogroup" aria-labelledby="ask-mode"><p class="t2" id="ask-mode">${t("This guest")}</p>
       <label class="check"><input type="radio" name="mode" value="copy" checked> <span>${t("stays as it is: its disks are copied")}</span></label>
-      <label class="check"><input type="radio" name="mode" value="convert"> <span>${t("becomes the template: it is no guest any more, and its disks stay where they are. That cannot be undone.")}</span></label></fieldset>
-      <fieldset class="field"><legend>${t("May be chosen with each guest")}</legend><div class="trio two-s">
-      ${OPEN.map(([name, , , words]) => html`<label class="check"><input type="checkbox" name="may-${name}" ${["vcpus", "memory", "disk"].includes(name) ? html`checked` : ""}> ${words}</label>`)}</div></fieldset>
+      <label class="check"><input type="radio" name="mode" value="convert"> <span>${t("becomes the template: it is no guest any more, and its disks stay where they are. That cannot be undone.")}</span></label></div>
+      <div class="col" role="group" aria-labelledby="ask-may"><p class="t2" id="ask-may">${t("May be chosen with each guest")}</p><div class="trio two-s">
+      ${OPEN.map(([name, , , words]) => html`<label class="check"><input type="checkbox" name="may-${name}" ${["vcpus", "memory", "disk"].includes(name) ? html`checked` : ""}> ${words}</label>`)}</div></div>
       <details><summary>${t("cloud-config for its guests, and notes")}</summary>
       <div class="field"><label for="ask-ud">${t("cloud-config")}</label><textarea class="input mono" id="ask-ud" name="user_data" rows="5" spellcheck="false" placeholder="#cloud-config"></textarea><span class="hint">${t("What stands in it like %(example)s is asked for when a guest is made.", { example: EXAMPLE })}</span></div>
       <div class="field"><label for="ask-notes">${t("Notes")}</label><textarea class="input" id="ask-notes" name="notes" rows="2" maxlength="10000"></textarea></div></details>`,

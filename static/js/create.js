@@ -223,6 +223,8 @@ function fit() {
   const copied = image === "volume" || known.images[image]?.kind === "disk" || Boolean(base);
   drawParameters();
   for (const part of $$("[data-set-by]", form)) part.hidden = setByParameter(part.dataset.setBy ?? "");
+  // What stands on a template lies where that does.
+  /** @type {HTMLElement} */ ($("[data-pool]", form)).hidden = Boolean(base) && value("clone") !== "full";
   const usual = /** @type {HTMLOptionElement} */ (field("network").options[0]);
   usual.text = (base ? usual.dataset.template : usual.dataset.plain) ?? "";
   /** @type {HTMLElement} */ ($("[data-for-volume]", form)).hidden = image !== "volume";

@@ -141,3 +141,30 @@ def test_change_by_rest_is_versioned_and_told(admin, client_for):
     assert stale.status_code == 412
     for wrong in ({"current": 9}, {"name": "a/b"}, {"nothing": 1}):
         assert client.patch(path, wrong, content_type="application/json").status_code == 422
+
+
+def test_uses_and_versions_page_by_page(admin, client_for):
+    row = template()
+    pool = StoragePool.objects.get()
+    for number in range(5):
+        Volume.objects.create(
+            pool=pool,
+            name=f"v{number}",
+            path=f"/p/v{number}",
+            backing="/p/web.qcow2",
+            format="qcow2",
+            observed_at=row.created_at,
+        )
+    client = client_for(admin)
+    seen: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        answer = client.get(
+            f"/api/v1/templates/{row.pk}/uses", {"limit": 2, **({"cursor": cursor} if cursor else {})}
+        ).json()
+        assert answer["total"] == 5
+        seen += [one["name"] for one in answer["items"]]
+        cursor = answer["next"]
+    assert seen == [f"v{number}" for number in range(5)]
+    assert client.get(f"/api/v1/templates/{row.pk}/uses?cursor=x").status_code == 422
+    assert [one["number"] for one in client.get(f"/api/v1/templates/{row.pk}/versions").json()["items"]] == [1]
