@@ -310,8 +310,8 @@ class FewEvents:
     def storagePoolEventRegisterAny(self, _pool, _number, _callback, _opaque):
         raise self.unsupported()
 
-    networkEventRegisterAny = storagePoolEventRegisterAny
-    storagePoolEventDeregisterAny = networkEventDeregisterAny = domainEventDeregisterAny
+    networkEventRegisterAny = storagePoolEventRegisterAny  # noqa: N815 - libvirt's name
+    storagePoolEventDeregisterAny = networkEventDeregisterAny = domainEventDeregisterAny  # noqa: N815 - libvirt's names
 
     @staticmethod
     def unsupported():
