@@ -38,7 +38,9 @@ from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.cloning.api import router as templates_router
 from vms.creation.api import router as vms_router
 from vms.definitions.api import router as definitions_router
+from vms.hardware.api import router as hardware_router
 from vms.schedules.api import router as schedules_router
+from vms.seeds.api import router as seeds_router
 from vms.services import ACTIONS
 from vms.snapshots.api import router as snapshots_router
 
@@ -207,7 +209,9 @@ for _router in (
     drivers_router,
     vms_router,
     definitions_router,
+    hardware_router,
     snapshots_router,
+    seeds_router,
     templates_router,
     schedules_router,
     consoles_router,

@@ -22,5 +22,8 @@ class VmsConfig(AppConfig):
         guests.register(plugs)
         guests.register_filters(named_filters)
         import_module("vms.definitions.actions")
+        import_module("vms.seeds.actions")
+        for room in ("parts", "disks", "nics", "devices", "readings"):
+            import_module(f"vms.hardware.{room}")
         import_module("vms.snapshots.actions")
         import_module("vms.cloning.removal")

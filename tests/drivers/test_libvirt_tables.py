@@ -300,24 +300,22 @@ class FewEvents:
 
     def domainEventRegisterAny(self, _domain, number, callback, opaque):
         if number not in self.offered:
-            raise self.unsupported()
+            error = libvirt.libvirtError("x")
+            error.err = (3, 20, "this function is not supported by the connection driver", 2, "", None, None, 0, 0)
+            raise error
         self.callbacks[number] = (callback, opaque)
         return number
 
     def domainEventDeregisterAny(self, number):
         del self.callbacks[number]
 
-    def storagePoolEventRegisterAny(self, _pool, _number, _callback, _opaque):
-        raise self.unsupported()
-
-    networkEventRegisterAny = storagePoolEventRegisterAny  # noqa: N815 - libvirt's name
-    storagePoolEventDeregisterAny = networkEventDeregisterAny = domainEventDeregisterAny  # noqa: N815 - libvirt's names
-
-    @staticmethod
-    def unsupported():
+    def storagePoolEventRegisterAny(self, *_wished):
         error = libvirt.libvirtError("x")
         error.err = (3, 20, "this function is not supported by the connection driver", 2, "", None, None, 0, 0)
-        return error
+        raise error
+
+    networkEventRegisterAny = storagePoolEventRegisterAny  # noqa: N815 - libvirt's own names
+    storagePoolEventDeregisterAny = networkEventDeregisterAny = domainEventDeregisterAny  # noqa: N815
 
 
 class SomeDomain:
