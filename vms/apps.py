@@ -18,5 +18,6 @@ class VmsConfig(AppConfig):
 
         uses.register(GuestDisks())
         guests.register(plugs)
+        import_module("vms.autostart.actions")
         import_module("vms.definitions.actions")
         import_module("vms.snapshots.actions")
