@@ -36,6 +36,7 @@ from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.cloning.api import router as templates_router
+from vms.autostart.api import router as autostart_router
 from vms.creation.api import router as vms_router
 from vms.definitions.api import router as definitions_router
 from vms.hardware.api import router as hardware_router
@@ -181,6 +182,7 @@ FEATURES = (
     "uploads",
     "users",
     "vms",
+    "vms.autostart_order",
     "vms.bulk",
     "vms.define",
     "vms.revisions",
@@ -214,6 +216,7 @@ for _router in (
     seeds_router,
     templates_router,
     schedules_router,
+    autostart_router,
     consoles_router,
     operations_router,
     live_router,
