@@ -171,23 +171,24 @@ def boot_orders(spec: GuestSpec) -> Iterator[tuple[str, int]]:
     """In the order of booting: the kind of a device, and its number among its like. Nothing where a kernel is given."""
     if spec.kernel:
         return
-    disks = [disk.device for disk in spec.disks]
+    disks = [disk.device for disk in spec.disks if not disk.seed]
     counts = {
         "disk": disks.count("disk"),
         "cdrom": disks.count("cdrom"),
         "network": len(spec.interfaces),
     }
     # Nobody waits for a network that does not answer where there is something else to boot from.
-    order = dict.fromkeys(spec.boot_order or (WITHOUT_NETWORK if spec.disks else ("network",)))
+    order = dict.fromkeys(spec.boot_order or (WITHOUT_NETWORK if disks else ("network",)))
     for kind in order:
         yield from ((kind, number) for number in range(counts[kind]))
 
 
 def put_in_boot_order(spec: GuestSpec, domain: Domain) -> None:
     """Number the devices that the guest tries to boot from."""
+    disks = [made for made, wanted in zip(domain.disks, spec.disks, strict=True) if not wanted.seed]
     devices: dict[str, list[Disk] | list[Interface]] = {
-        "disk": [disk for disk in domain.disks if disk.device == "disk"],
-        "cdrom": [disk for disk in domain.disks if disk.device == "cdrom"],
+        "disk": [disk for disk in disks if disk.device == "disk"],
+        "cdrom": [disk for disk in disks if disk.device == "cdrom"],
         "network": list(domain.interfaces),
     }
     for place, (kind, number) in enumerate(boot_orders(spec), start=1):

@@ -277,9 +277,11 @@ def _disks(spec: GuestSpec, domain: Domain, chosen: _Choice) -> None:
         where = f"disks[{number}]"
         made = common.disk(disk, where)
         preferred = chosen.platform.cdrom_buses if disk.device == "cdrom" else _DISK_BUSES
-        if disk.seed and not windows and any(one.bus in _PARAVIRTUAL for one in domain.disks):
-            # Kernels made for clouds have drivers for nothing else: Debian's has no AHCI, and never sees a CD on SATA.
-            preferred = ("scsi", *preferred)
+        system = next((one.bus for one in domain.disks if one.bus in _PARAVIRTUAL), None)
+        if disk.seed and system and not disk.bus and not windows:
+            # No CD, but a disk beside the system's own. Debian's kernel for clouds has no AHCI, and never sees a CD on SATA; and
+            # cloud-init decides whether it runs before any driver is loaded but those that find the system.
+            preferred, made.device = (system,), "disk"
         made.driver_name = "qemu"
         made.bus = common.offered_bus(disk.bus, preferred, offered, where)
         made.target = targets.next(made.bus)
