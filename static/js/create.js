@@ -11,7 +11,7 @@ import { t, tn } from "./i18n.js";
 import { say } from "./notify.js";
 
 /**
- * @typedef {{ host: string, label: string, container: boolean, pools: boolean, networks: boolean, cpus: number, memory: number }} Place
+ * @typedef {{ host: string, label: string, container: boolean, pools: boolean, content: boolean, networks: boolean, cpus: number, memory: number }} Place
  * @typedef {{ id: string, name: string, host: string, host_name: string, free?: number | null, words?: string }} Thing
  * @typedef {{ kind: string, size: number, cloud: boolean | null, name: string }} Image
  * @typedef {{ places: Record<string, Place>, pools: Thing[], networks: Thing[], images: Record<string, Image>, steps: number[], user: string }} Known
@@ -68,6 +68,13 @@ const split = (name) =>
 /** The place that was chosen; nothing while the server chooses. @returns {Place | undefined} */
 const place = () => known.places[value("hypervisor")];
 
+/** Whether nothing can be written into disks there: no image, no seed for cloud-init. */
+const bare = () => Boolean(place() && !place()?.container && !place()?.content);
+
+/** A medium that is installed from: a disk goes beside it. */
+const medium = () =>
+  value("image") === "volume" ? /\.iso$/i.test(value("volume")) : known.images[value("image")]?.kind === "iso";
+
 /* ---- what is asked for ---- */
 /** Disks as the contract has them. */
 function disks() {
@@ -78,15 +85,17 @@ function disks() {
     ...(value("bus") ? { bus: value("bus") } : {}),
   };
   const bytes = value("disk") && Number.isFinite(gib) ? { size_bytes: Math.round(gib * GIB) } : {};
-  if (!image || known.images[image]?.kind === "iso") {
-    const empty = "size_bytes" in bytes ? [{ ...bytes, ...common }] : [];
-    return image ? [...empty, { image, ...(value("pool") ? { pool: value("pool") } : {}) }] : empty;
-  }
   const from = image === "volume" ? value("volume") : image;
+  if (!image || medium()) {
+    const empty = "size_bytes" in bytes ? [{ ...bytes, ...common }] : [];
+    const at = value("pool") && image !== "volume" ? { pool: value("pool") } : {}; // one that lies there is found
+    return image ? [...empty, { image: from, ...at }] : empty;
+  }
   return [{ image: from, ...bytes, ...common, ...(value("clone") === "full" ? { clone: "full" } : {}) }];
 }
 
 function cloudInit() {
+  if (bare()) return null;
   const keys = value("ssh_keys")
     .split("\n")
     .map((line) => line.trim())
@@ -178,8 +187,10 @@ function fit() {
   const where = place();
   for (const part of $$("[data-machine]", form)) part.hidden = Boolean(where?.container);
   for (const part of $$("[data-container]", form)) part.hidden = !where?.container;
+  for (const part of $$("[data-content]", form)) part.hidden = Boolean(where?.container) || bare();
+  if (bare() && known.images[value("image")]) field("image").value = "";
   const image = value("image");
-  const copied = image === "volume" || known.images[image]?.kind === "disk";
+  const copied = !medium() && (image === "volume" || known.images[image]?.kind === "disk");
   /** @type {HTMLElement} */ ($("[data-for-volume]", form)).hidden = image !== "volume";
   /** @type {HTMLElement} */ ($("[data-for-image]", form)).hidden = !copied;
   list("pool", known.pools, 1, (one) => [size(one.free ?? null), t("free")].join(" "));
