@@ -11,7 +11,7 @@ import { t, tn } from "./i18n.js";
 import { say } from "./notify.js";
 
 /**
- * @typedef {{ host: string, label: string, container: boolean, pools: boolean, networks: boolean, cpus: number, memory: number }} Place
+ * @typedef {{ host: string, label: string, container: boolean, pools: boolean, content: boolean, networks: boolean, cpus: number, memory: number }} Place
  * @typedef {{ id: string, name: string, host: string, host_name: string, free?: number | null, words?: string }} Thing
  * @typedef {{ kind: string, size: number, cloud: boolean | null, name: string }} Image
  * @typedef {{ name: string, type: string, sets: string | null, required: boolean, default: any, choices: any[], minimum: number | null,
@@ -79,6 +79,13 @@ const template = () => known.templates[value("image").replace(/^template:/, "")]
 /** Whether a parameter of the template stands in the place of a field of this page. @param {string} name */
 const setByParameter = (name) => Boolean(template()?.parameters.some((one) => one.sets === name));
 
+/** Whether nothing can be written into disks there: no image, no seed for cloud-init. */
+const bare = () => Boolean(place() && !place()?.container && !place()?.content);
+
+/** A medium that is installed from: a disk goes beside it. */
+const medium = () =>
+  value("image") === "volume" ? /\.iso$/i.test(value("volume")) : known.images[value("image")]?.kind === "iso";
+
 /* ---- what is asked for ---- */
 /** Disks as the contract has them. */
 function disks() {
@@ -97,15 +104,17 @@ function disks() {
     const disk = { ...own, ...others, ...(full ? { clone: "full", ...(pool ? { pool } : {}) } : {}) };
     return Object.keys(disk).length ? [{ template: base.id, ...disk }] : [];
   }
-  if (!image || known.images[image]?.kind === "iso") {
-    const empty = "size_bytes" in bytes ? [{ ...bytes, ...common }] : [];
-    return image ? [...empty, { image, ...(value("pool") ? { pool: value("pool") } : {}) }] : empty;
-  }
   const from = image === "volume" ? value("volume") : image;
+  if (!image || medium()) {
+    const empty = "size_bytes" in bytes ? [{ ...bytes, ...common }] : [];
+    const at = value("pool") && image !== "volume" ? { pool: value("pool") } : {}; // one that lies there is found
+    return image ? [...empty, { image: from, ...at }] : empty;
+  }
   return [{ image: from, ...bytes, ...common, ...(value("clone") === "full" ? { clone: "full" } : {}) }];
 }
 
 function cloudInit() {
+  if (bare()) return null;
   const keys = value("ssh_keys")
     .split("\n")
     .map((line) => line.trim())
@@ -219,9 +228,11 @@ function fit() {
   const where = place();
   for (const part of $$("[data-machine]", form)) part.hidden = Boolean(where?.container);
   for (const part of $$("[data-container]", form)) part.hidden = !where?.container;
+  for (const part of $$("[data-content]", form)) part.hidden = Boolean(where?.container) || bare();
+  if (bare() && known.images[value("image")]) field("image").value = "";
   const image = value("image");
   const base = template();
-  const copied = image === "volume" || known.images[image]?.kind === "disk" || Boolean(base);
+  const copied = !medium() && (image === "volume" || known.images[image]?.kind === "disk" || Boolean(base));
   drawParameters();
   for (const part of $$("[data-set-by]", form)) part.hidden = setByParameter(part.dataset.setBy ?? "");
   // What stands on a template lies where that does.
