@@ -208,11 +208,8 @@ class Change:
         if not (nic.network or nic.bridge or nic.direct):
             raise wrong("/network", "say on which network")
         mac = mac.lower() or new_mac(self.vm.hypervisor.driver)
-<<<<<<< HEAD
-=======
         if not mac:
             raise wrong("/mac", "this hypervisor's addresses are not made up here: say one")
->>>>>>> w-hwapp
         taken = VMNic.objects.filter(vm__hypervisor__host=self.vm.hypervisor.host_id, vm__gone_at=None, mac__iexact=mac)
         owner = taken.values_list(F("vm__name"), flat=True).first()
         if owner is not None:
