@@ -37,6 +37,13 @@ class Host(BaseModel):
     memory_free_bytes = models.BigIntegerField(default=0)
     kernel = models.CharField(max_length=200, blank=True)
     nested_virtualization = models.BooleanField(null=True, blank=True)
+    boot_id = models.CharField(max_length=64, blank=True)
+    uptime_seconds = models.FloatField(
+        null=True, blank=True, help_text="as last told; null: its hypervisors do not tell"
+    )
+    came_up_at = models.DateTimeField(
+        null=True, blank=True, help_text="when it was seen to have come up, until somebody has seen to its guests"
+    )
 
     vm_count: int
     running_vm_count: int
@@ -123,6 +130,25 @@ class Hypervisor(BaseModel):
         if entry is None:
             return False, "Not probed yet." if not self.capabilities else "This hypervisor does not have it."
         return bool(entry["supported"]), str(entry.get("reason", ""))
+
+
+class HostInterface(models.Model):
+    """A network interface of a machine itself, as it was last seen; those of guests are not among them."""
+
+    host = models.ForeignKey("hosts.Host", on_delete=models.CASCADE, related_name="interfaces")
+    name = models.CharField(max_length=50)
+    kind = models.CharField(max_length=20, help_text="ethernet bridge bond vlan virtual loopback")
+    mac = models.CharField(max_length=20, blank=True)
+    up = models.BooleanField(null=True, blank=True, help_text="whether it has a link; null: the host does not say")
+    speed_mbps = models.PositiveIntegerField(null=True, blank=True)
+    master = models.CharField(max_length=50, blank=True, help_text="the bridge or bond that it is a port of")
+    vlan = models.PositiveIntegerField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["host", "name"], name="interface_unique_on_host")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class LocalEndpoint(models.Model):

@@ -102,11 +102,11 @@ def count_volumes(pools: Sequence[StoragePool]) -> None:
     # As floats: two volumes of an absurd size must not overflow the database's integers.
     whole, written = (Cast(F(name), FloatField()) for name in ("capacity_bytes", "allocation_bytes"))
     unwritten = Greatest(whole - written, 0.0)
-    rows = Volume.objects.filter(pool__in=by_id).order_by().values_list("pool")
-    rows = rows.annotate(number=Count("pk"), promised=Sum(whole), unwritten=Sum(unwritten))
-    for pk, number, promised, left in rows:
-        pool = by_id[pk]
-        pool.volume_count, pool.promised_bytes, pool.unwritten_bytes = number, int(promised), int(left)
+    rows = Volume.objects.filter(pool__in=by_id).order_by().values("pool")
+    for row in rows.annotate(number=Count("pk"), promised=Sum(whole), unwritten=Sum(unwritten)):
+        pool = by_id[row["pool"]]
+        pool.volume_count = row["number"]
+        pool.promised_bytes, pool.unwritten_bytes = int(row["promised"]), int(row["unwritten"])
 
 
 def filling(by: Actor, *, limit: int, ratio: float = HIGH_RATIO) -> list[StoragePool]:

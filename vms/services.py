@@ -51,7 +51,6 @@ from vms.creation.actions import (
     NewGuest,
 )
 from vms.creation.placing import place_for_xml, plan_vm
-from vms.creation.reseed import ReseedParams, ReseedVM
 from vms.creation.spec import XmlSpec
 from vms.definitions.actions import RenameVM
 from vms.definitions.head import head
@@ -335,14 +334,6 @@ def cloud_init_reports(user_data: str | None, network_config: str | None) -> dic
     return reports
 
 
-def vm_reseed(*, vm: VM, asked: CloudInitIn, by: Actor) -> Operation:
-    """Queue the writing of another seed. Raises BadInput, NoSeed, WrongState, Unsupported, Unreachable, PermissionRefused."""
-    policy.require(by, "vm.edit", vm)
-    check_cloud_init(asked, where="")
-    params = ReseedParams(cloud_init=asked.model_dump(mode="json", exclude_none=True))
-    return engine.submit(ReseedVM, target=vm, by=by, params=params)
-
-
 def check_cloud_init(asked: CloudInitIn | None, *, where: str = "/cloud_init") -> None:
     """Raises BadInput with a line for each thing that cloud-init would not understand."""
     if asked is None:
@@ -443,7 +434,12 @@ def read_now(cls: type[ReadGuest], vm: VM, by: Actor) -> Any:
 
 def reading_of(vm: VM, operation: Operation) -> Any:
     """What a reading found. Blocks up to 25 s. Raises Timeout, and what the reading ended with."""
-    return _found(engine.wait_ended(operation, timeout_seconds=READING_WAIT_SECONDS), vm.hypervisor.host.name)
+    return found_by_reading(operation, vm.hypervisor.host.name)
+
+
+def found_by_reading(operation: Operation, who: str) -> Any:
+    """What a look at `who` found. Blocks up to 25 s. Raises Timeout, and what it ended with."""
+    return _found(engine.wait_ended(operation, timeout_seconds=READING_WAIT_SECONDS), who)
 
 
 def _found(operation: Operation, who: str) -> Any:

@@ -17,6 +17,7 @@ from drivers.libvirtd.kinds import (
     LATER,
     NO_RENAME,
     NO_SNAPSHOTS,
+    SEALED,
     UNMADE,
     UNTRIED_HOLDINGS,
     libvirt_ways,
@@ -104,6 +105,7 @@ class VmwareDriver(ChildDriver):
     features = _POWER
     reasons = {
         **LATER,
+        **SEALED,
         Feature.RENAME: NO_RENAME,
         Feature.EVENTS: no_news(label),
         Feature.RESET: "libvirt has no reset button for VMware Workstation; force the guest off and start it.",
@@ -128,7 +130,7 @@ class VmwareDriver(ChildDriver):
         Feature.STORAGE_CONTENT: "libvirt manages no storage of VMware Workstation.",
         Feature.NETWORKS: "libvirt manages no networks of VMware Workstation.",
         Feature.NETWORKS_MANAGE: "libvirt manages no networks of VMware Workstation.",
-        Feature.CREATE: "This version does not make guests here yet.",
+        Feature.CREATE: "VMware Workstation's disks are made by its own tools: make one there, and define the guest from XML beside it.",
         Feature.ADDRESSES: "libvirt does not tell the addresses of VMware Workstation's guests.",
         Feature.HOTPLUG_DISK: "libvirt plugs nothing into guests of VMware Workstation.",
         Feature.HARDWARE: "This version does not change hardware here yet.",
@@ -158,6 +160,7 @@ class VirtualBoxDriver(ChildDriver):
     features = _POWER | {Feature.MANAGED_SAVE, Feature.SCREENSHOT}
     reasons = {
         **LATER,
+        **SEALED,
         **UNMADE,
         Feature.RENAME: NO_RENAME,
         **NO_SNAPSHOTS,

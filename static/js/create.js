@@ -5,12 +5,13 @@
  */
 import { ApiError, api, curl } from "./api.js";
 import { $, $$, debounce, fill, html, icon, make } from "./dom.js";
+import { look } from "./findings.js";
 import { size } from "./format.js";
 import { t, tn } from "./i18n.js";
 import { say } from "./notify.js";
 
 /**
- * @typedef {{ host: string, label: string, container: boolean, pools: boolean, networks: boolean, cpus: number, memory: number }} Place
+ * @typedef {{ host: string, label: string, container: boolean, pools: boolean, content: boolean, networks: boolean, cpus: number, memory: number }} Place
  * @typedef {{ id: string, name: string, host: string, host_name: string, free?: number | null, words?: string }} Thing
  * @typedef {{ kind: string, size: number, cloud: boolean | null, name: string }} Image
  * @typedef {{ name: string, type: string, sets: string | null, required: boolean, default: any, choices: any[], minimum: number | null,
@@ -78,6 +79,13 @@ const template = () => known.templates[value("image").replace(/^template:/, "")]
 /** Whether a parameter of the template stands in the place of a field of this page. @param {string} name */
 const setByParameter = (name) => Boolean(template()?.parameters.some((one) => one.sets === name));
 
+/** Whether nothing can be written into disks there: no image, no seed for cloud-init. */
+const bare = () => Boolean(place() && !place()?.container && !place()?.content);
+
+/** A medium that is installed from: a disk goes beside it. */
+const medium = () =>
+  value("image") === "volume" ? /\.iso$/i.test(value("volume")) : known.images[value("image")]?.kind === "iso";
+
 /* ---- what is asked for ---- */
 /** Disks as the contract has them. */
 function disks() {
@@ -96,15 +104,17 @@ function disks() {
     const disk = { ...own, ...others, ...(full ? { clone: "full", ...(pool ? { pool } : {}) } : {}) };
     return Object.keys(disk).length ? [{ template: base.id, ...disk }] : [];
   }
-  if (!image || known.images[image]?.kind === "iso") {
-    const empty = "size_bytes" in bytes ? [{ ...bytes, ...common }] : [];
-    return image ? [...empty, { image, ...(value("pool") ? { pool: value("pool") } : {}) }] : empty;
-  }
   const from = image === "volume" ? value("volume") : image;
+  if (!image || medium()) {
+    const empty = "size_bytes" in bytes ? [{ ...bytes, ...common }] : [];
+    const at = value("pool") && image !== "volume" ? { pool: value("pool") } : {}; // one that lies there is found
+    return image ? [...empty, { image: from, ...at }] : empty;
+  }
   return [{ image: from, ...bytes, ...common, ...(value("clone") === "full" ? { clone: "full" } : {}) }];
 }
 
 function cloudInit() {
+  if (bare()) return null;
   const keys = value("ssh_keys")
     .split("\n")
     .map((line) => line.trim())
@@ -218,9 +228,11 @@ function fit() {
   const where = place();
   for (const part of $$("[data-machine]", form)) part.hidden = Boolean(where?.container);
   for (const part of $$("[data-container]", form)) part.hidden = !where?.container;
+  for (const part of $$("[data-content]", form)) part.hidden = Boolean(where?.container) || bare();
+  if (bare() && known.images[value("image")]) field("image").value = "";
   const image = value("image");
   const base = template();
-  const copied = image === "volume" || known.images[image]?.kind === "disk" || Boolean(base);
+  const copied = !medium() && (image === "volume" || known.images[image]?.kind === "disk" || Boolean(base));
   drawParameters();
   for (const part of $$("[data-set-by]", form)) part.hidden = setByParameter(part.dataset.setBy ?? "");
   // What stands on a template lies where that does.
@@ -447,31 +459,7 @@ async function plan() {
 const planLater = debounce(plan, 350);
 
 /* ---- documents ---- */
-/** Looks at what is typed for cloud-init, with its own schema. */
-async function look() {
-  const body = Object.fromEntries(
-    ["user_data", "network_config"].filter((name) => value(name)).map((name) => [name, field(name).value]),
-  );
-  const lists = $$("[data-findings]", form ?? document);
-  if (!Object.keys(body).length) {
-    for (const one of lists) fill(one, html``);
-    return;
-  }
-  const found = await api("POST", "/cloud-init/validate", body, { idempotency: "" }).catch(() => null);
-  if (!found) return;
-  for (const one of lists) {
-    const start = `/${one.dataset.findings}`;
-    const lines = [
-      ...found.errors.map((/** @type {any} */ e) => ({ ...e, css: "crit" })),
-      ...found.warnings.map((/** @type {any} */ w) => ({ ...w, css: "warn" })),
-    ].filter((each) => each.path.startsWith(start));
-    fill(
-      one,
-      html`${lines.map((each) => html`<li class="${each.css}">${icon("warn")}<span>${each.line ? t("Line %(n)s", { n: each.line }) : ""} <code>${each.path.slice(start.length)}</code> ${each.detail}</span></li>`)}`,
-    );
-  }
-}
-const lookLater = debounce(look, 400);
+const lookLater = debounce(() => form && look(form), 400);
 
 /* ---- sending ---- */
 /** @param {HTMLElement} button @param {() => Promise<void>} work */

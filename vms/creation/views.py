@@ -87,6 +87,7 @@ def _known(place: Place) -> dict[str, Any]:
         "label": str(registry.get(place.driver).label) if place.driver in registry.kinds() else place.driver,
         "container": place.shares_kernel,
         "pools": place.has(Feature.STORAGE_POOLS),
+        "content": place.has(Feature.STORAGE_CONTENT),
         "networks": place.has(Feature.NETWORKS),
         "cpus": place.cpu_count,
         "memory": place.memory_total_bytes,

@@ -25,7 +25,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(max_length=60)),
                 ('filter', models.TextField(blank=True, help_text='the search language of guests, where it is not of one guest')),
                 ('memory', models.BooleanField(blank=True, help_text='as `TakeParams.memory`; true leaves out what is off', null=True)),
-                ('every', models.CharField(choices=[('hours', 'Every few hours'), ('day', 'Daily'), ('week', 'Weekly'), ('month', 'Monthly')], max_length=5)),
+                ('every', models.CharField(choices=[('hours', 'Hourly'), ('day', 'Daily'), ('week', 'Weekly'), ('month', 'Monthly')], max_length=5)),
                 ('at', models.TimeField()),
                 ('hours', models.PositiveSmallIntegerField(default=1)),
                 ('weekday', models.CharField(choices=[('monday', 'monday'), ('tuesday', 'tuesday'), ('wednesday', 'wednesday'), ('thursday', 'thursday'), ('friday', 'friday'), ('saturday', 'saturday'), ('sunday', 'sunday')], default='monday', max_length=9)),

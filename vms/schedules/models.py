@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class EveryChoice(models.TextChoices):
     """How often (values: `vms.schedules.times.Every`)."""
 
-    HOURS = "hours", _("Every few hours")
+    HOURS = "hours", _("Hourly")
     DAY = "day", _("Daily")
     WEEK = "week", _("Weekly")
     MONTH = "month", _("Monthly")
