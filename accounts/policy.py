@@ -28,6 +28,7 @@ VERBS: Final[dict[str, Scope]] = {
     "vm.snapshot": Scope.WRITE,
     "volume.manage": Scope.WRITE,
     "image.manage": Scope.WRITE,
+    "template.manage": Scope.WRITE,
     "upload.manage": Scope.WRITE,  # one's own
     "operation.cancel": Scope.WRITE,
     "vm.xml": Scope.ADMIN,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import libvirt
 
-from bench import drivers, events, fanout, idle, inventory, pages, start, startup, transfers
+from bench import cloud, drivers, events, fanout, idle, inventory, pages, start, startup, transfers
 from bench.report import Row, load, machine, markdown_table, plain_table
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ BENCHES: dict[str, Callable[[bool], Iterator[Row]]] = {
     "idle": idle.run,
     "drivers": drivers.run,
     "transfers": transfers.run,
+    "cloud": cloud.run,
 }
 
 

@@ -7,9 +7,22 @@ loader that makes nothing but plain values, and every finding names the line whe
 from __future__ import annotations
 
 from cloudinit.checks import check_user_data
+from cloudinit.document import Unreadable
 from cloudinit.findings import Finding, Report
 from cloudinit.network import check_network_config
 from cloudinit.parts import Parts, Seed, seed_of
-from cloudinit.seed import LABEL, iso
+from cloudinit.seed import LABEL, contents, iso
 
-__all__ = ["LABEL", "Finding", "Parts", "Report", "Seed", "check_network_config", "check_user_data", "iso", "seed_of"]
+__all__ = [
+    "LABEL",
+    "Finding",
+    "Parts",
+    "Report",
+    "Seed",
+    "Unreadable",
+    "check_network_config",
+    "check_user_data",
+    "contents",
+    "iso",
+    "seed_of",
+]

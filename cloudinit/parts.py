@@ -28,7 +28,7 @@ class Parts:
 
     Attributes:
         instance_id: cloud-init does its work once for each: a new one makes it run again.
-        macs: Of the guest's interfaces, for a network configuration where none is given: DHCP on each.
+        macs: Of the guest's interfaces, for a network configuration where none is given and there are several: DHCP on each.
         user: Account to be made; "": the image's own.
         password_hash: As in /etc/shadow.
     """
@@ -132,12 +132,16 @@ def _network_config(parts: Parts) -> str:
         return (
             _dump(value["network"]) if isinstance(value, dict) and set(value) == {"network"} else parts.network_config
         )
-    if not parts.macs:
-        return ""
-    # Found by their addresses: names differ from system to system. The first is waited for at boot, the others are not.
+    if len(parts.macs) < 2:
+        return (
+            ""  # where nothing is said cloud-init asks for an address on the interface that there is, on every system
+        )
+    # Found by their addresses. Each has a name: but for netplan, cloud-init's writers take the key for the interface's own
+    # name, and would configure one that is not there. The first is waited for at boot, the others are not.
     devices = {
-        f"nic{number}": {
+        f"eth{number}": {
             "match": {"macaddress": mac},
+            "set-name": f"eth{number}",
             "dhcp4": True,
             **({"optional": True} if number else {}),
         }

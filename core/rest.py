@@ -196,6 +196,13 @@ def single(
     return HttpResponse(body, status=status, content_type=JSON, headers={"ETag": etag, **headers})
 
 
+def tags_in(request: HttpRequest, header: str) -> frozenset[str] | None:
+    """The digests that a header names; None where it is absent, or names any. A weak tag counts as well: proxies make tags weak."""
+    text = request.headers.get(header, "")[:2000]
+    tags = [tag.strip().removeprefix("W/").strip('"') for tag in text.split(",") if tag.strip()]
+    return None if not tags or "*" in tags else frozenset(tags)
+
+
 def if_match(request: HttpRequest, version: int) -> int | None:
     """The version that must still be the present one when the change is written; None when the caller does not care.
 

@@ -10,16 +10,14 @@ import dataclasses
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from drivers.findings import Findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from drivers.types import DhcpHost, HostInterface, NetworkSpec
-
-    Filters = Mapping[str, Iterable[str]]
+    from drivers.types import DhcpHost, NetworkSpec
 
 NAME_MAX: Final = 50
 BRIDGE_MAX: Final = 15
@@ -38,6 +36,18 @@ _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 _NOBODYS: Final = tuple(map(ipaddress.IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")))
 """This host, loopback, link-local, multicast and reserved."""
+
+
+class Named(Protocol):
+    """An interface of a host, read just now or kept."""
+
+    @property
+    def name(self) -> str:
+        """As the host calls it."""
+
+    @property
+    def kind(self) -> str:
+        """As `HostInterface` has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,15 +182,10 @@ def _address6(text: str) -> str:
         raise ValueError("The host's IPv6 address in it with the prefix, for example fd00:100::1/64.") from None
     if place.network.prefixlen > PREFIX6_MAX or place.ip == place.network.network_address:
         raise ValueError(f"An address within a subnet, for example {place.network.network_address + 1}/64.")
-    if (
-        place.is_link_local
-        or place.is_multicast
-        or place.is_loopback
-        or place.ip.is_unspecified
-        or place.ip.ipv4_mapped
-    ):
+    one = place.ip
+    if one.is_link_local or one.is_multicast or one.is_loopback or one.is_unspecified or one.ipv4_mapped:
         raise ValueError(
-            f"{place.ip} has a meaning of its own on every host; take one of fd00::/8, or of what is routed to it."
+            f"{one} has a meaning of its own on every host; take one of fd00::/8, or of what is routed to it."
         )
     return place.with_prefixlen
 
@@ -338,45 +343,7 @@ def _check_kept(found: Findings, address: ipaddress.IPv4Address, network: str, p
         found.add("address", f"{address} is the host's own.")
 
 
-def check_filter(found: Filters, name: str, uses: Iterable[str], *, changes: str = "") -> None:
-    """Whether a filter can be made, or put in the place of the one that it `changes`. Raises BadInput.
-
-    Args:
-        found: Those that are there: name → names of what it takes in.
-        name: What it is called.
-        uses: What it takes in.
-        changes: The one that it takes the place of; "" for none.
-    """
-    wrong = Findings()
-    wrong.checked("xml", name, _name)
-    if changes and name != changes:
-        wrong.add("xml", f"The name of this filter is {changes}: it cannot be changed.")
-    for one in uses:
-        if one not in found and one != name:
-            wrong.add("xml", f"It takes in {one[:NAME_MAX]}, and there is no such filter.")
-        elif one == name or name in _taken_in(found, one):
-            wrong.add("xml", f"It takes in {one}, which takes in this one: a circle.")
-    wrong.settle()
-
-
-def _taken_in(found: Filters, name: str) -> set[str]:
-    """All that a filter takes in, and what these do."""
-    seen: set[str] = set()
-    todo = [name]
-    while todo:
-        for one in found.get(todo.pop(), ()):
-            if one not in seen:
-                seen.add(one)
-                todo.append(one)
-    return seen
-
-
-def users_of(found: Filters, name: str) -> list[str]:
-    """Filters that take this one in."""
-    return sorted(one for one, uses in found.items() if name in uses)
-
-
-def absent(wanted: str, there: Iterable[HostInterface], *, mode: str, host: str) -> str:
+def absent(wanted: str, there: Iterable[Named], *, mode: str, host: str) -> str:
     """Why a network cannot be made of an interface that the host has not, and what it has."""
     bridges = mode == "bridge"
     names = [one.name for one in there if (one.kind == "bridge" if bridges else one.kind not in ("loopback", "bridge"))]

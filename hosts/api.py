@@ -28,7 +28,7 @@ from drivers.errors import Timeout
 from drivers.uris import is_encrypted
 from hosts import services
 from hosts.choices import DRIVERS, LinkState
-from hosts.models import Host, Hypervisor
+from hosts.models import Host, HostInterface, Hypervisor
 from hosts.selectors import (
     HOST_FILTERS,
     HOST_ORDERINGS,
@@ -296,6 +296,38 @@ def hypervisor_json(hypervisor: Hypervisor) -> dict[str, Any]:
     }
 
 
+class InterfaceOut(Output):
+    """A network interface of a host itself."""
+
+    name: str
+    kind: str = Field(description="ethernet, bridge, bond, vlan, virtual, loopback")
+    mac: str | None
+    up: bool | None = Field(description="Whether it has a link; null: the host does not say.")
+    speed_mbps: int | None
+    master: str | None = Field(description="The bridge or bond that it is a port of.")
+    vlan: int | None
+
+
+class InterfacePage(Output):
+    """All of a host."""
+
+    items: list[InterfaceOut]
+    total: int
+
+
+def interface_json(one: HostInterface) -> dict[str, Any]:
+    """As REST says it."""
+    return {
+        "name": one.name,
+        "kind": one.kind,
+        "mac": one.mac or None,
+        "up": one.up,
+        "speed_mbps": one.speed_mbps,
+        "master": one.master or None,
+        "vlan": one.vlan,
+    }
+
+
 def host_json(host: Host) -> dict[str, Any]:
     """The contract's host. No query where hypervisors and counts are there (`hosts.selectors`)."""
     return {
@@ -440,6 +472,20 @@ def host_maintenance(request: HttpRequest, host_id: UUID, payload: MaintenanceIn
         host=host, by=by, changes={"maintenance": payload.enabled}, if_version=if_match(request, host.version)
     )
     return _host(request, host_id)
+
+
+@router.get(
+    "/hosts/{host_id}/interfaces",
+    response=InterfacePage,
+    operation_id="list_host_interfaces",
+    summary="Network interfaces of a host",
+)
+@access("view")
+def host_interfaces(request: HttpRequest, host_id: UUID) -> HttpResponse:
+    """By name, as they were last read (each half minute), without those of guests. None where the host does not tell."""
+    host = services.host_get(host_id, by=actor_of(request))
+    items = [interface_json(one) for one in host.interfaces.order_by("name")]
+    return answer({"items": items, "total": len(items)})
 
 
 @router.get(

@@ -19,16 +19,19 @@ from drivers.errors import AlreadyExists
 from events import log as event_log
 from events.models import Event
 from hosts.choices import LinkState
-from hosts.models import Host, Hypervisor
+from hosts.models import Host, HostInterface, Hypervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from core.errors import VmmError
     from drivers.types import Feature, HostInfo, HostStats, Support
+    from drivers.types import HostInterface as InterfaceInfo
 
 ACTOR = "watcher"
 _ORDER = (LinkState.ONLINE, LinkState.CONNECTING, LinkState.ERROR, LinkState.OFFLINE)
+INTERFACES_MAX = 2000
+_INTERFACE = ("name", "kind", "mac", "up", "speed_mbps", "master", "vlan")
 _INT_MAX, _BIGINT_MAX = 2**31 - 1, 2**63 - 1
 FRESH_SECONDS = 1800.0
 """For how long after its boot a machine has just come up."""
@@ -249,6 +252,34 @@ def _hypervisor_facts(info: HostInfo, capabilities: Mapping[Feature, Support]) -
             str(feature): {"supported": bool(support.supported), "reason": _text(support.reason, 500)}
             for feature, support in sorted(capabilities.items())
         },
+    }
+
+
+def interfaces_observe(hypervisor: Hypervisor, infos: Sequence[InterfaceInfo]) -> bool:
+    """Write down all network interfaces of the machine; False when nothing changed. One reading where nothing did."""
+    seen = {facts["name"]: facts for facts in map(_interface_facts, infos[:INTERFACES_MAX])}
+    rows = HostInterface.objects.filter(host=hypervisor.host_id)
+    if {row["name"]: row for row in rows.values(*_INTERFACE)} == seen:
+        return False
+    with transaction.atomic():
+        host = Host.objects.select_for_update().filter(pk=hypervisor.host_id).first()
+        if host is None:
+            return False
+        rows.delete()
+        HostInterface.objects.bulk_create([HostInterface(host_id=host.pk, **facts) for facts in seen.values()])
+        _derive(host, timezone.now(), {"interfaces": sorted(seen)})
+    return True
+
+
+def _interface_facts(info: InterfaceInfo) -> dict[str, Any]:
+    return {
+        "name": _text(info.name, 50),
+        "kind": _text(info.kind, 20),
+        "mac": _text(info.mac, 20).lower(),
+        "up": info.up,
+        "speed_mbps": None if info.speed_mbps is None else _number(info.speed_mbps, _INT_MAX),
+        "master": _text(info.master, 50),
+        "vlan": None if info.vlan is None else _number(info.vlan, _INT_MAX),
     }
 
 

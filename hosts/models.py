@@ -132,6 +132,25 @@ class Hypervisor(BaseModel):
         return bool(entry["supported"]), str(entry.get("reason", ""))
 
 
+class HostInterface(models.Model):
+    """A network interface of a machine itself, as it was last seen; those of guests are not among them."""
+
+    host = models.ForeignKey("hosts.Host", on_delete=models.CASCADE, related_name="interfaces")
+    name = models.CharField(max_length=50)
+    kind = models.CharField(max_length=20, help_text="ethernet bridge bond vlan virtual loopback")
+    mac = models.CharField(max_length=20, blank=True)
+    up = models.BooleanField(null=True, blank=True, help_text="whether it has a link; null: the host does not say")
+    speed_mbps = models.PositiveIntegerField(null=True, blank=True)
+    master = models.CharField(max_length=50, blank=True, help_text="the bridge or bond that it is a port of")
+    vlan = models.PositiveIntegerField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["host", "name"], name="interface_unique_on_host")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class LocalEndpoint(models.Model):
     """A hypervisor of this machine that was registered by itself, once.
 

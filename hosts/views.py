@@ -103,6 +103,7 @@ def _one(request: HttpRequest, host_id: uuid.UUID) -> dict[str, Any]:
             {"hypervisor": one, "features": _features(one), "news": _news(one), "proof": forms.proof(one.driver)}
             for one in hypervisors
         ],
+        "interfaces": list(host.interfaces.order_by("name")),
         "guests": sum(one.guests for one in hypervisors),
         "running": sum(one.running for one in hypervisors),
         "may_manage": may(by, "host.manage"),

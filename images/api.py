@@ -48,7 +48,7 @@ class ImageCopyOut(Output):
 class ImageUseOut(Output):
     """What stands on an image."""
 
-    type: Literal["vm", "volume"]
+    type: Literal["vm", "volume", "template"]
     id: UUID
     name: str
     running: bool

@@ -24,7 +24,9 @@ _PAGES = {
     "storage-pool": "/storage/",
     "volume": "/storage/volumes/",
     "network": "/networks/",
+    "network-filter": "/networks/filters/",
     "image": "/images/",
+    "template": "/templates/",
     "snapshot-schedule": "/snapshot-schedules/",
 }
 _GONE = (
@@ -32,7 +34,9 @@ _GONE = (
     "storage_pool.undefined",
     "volume.deleted",
     "network.undefined",
+    "network_filter.undefined",
     "image.removed",
+    "template.removed",
     "audit.schedule_deleted",
 )
 """After these the object has no page; a guest that is gone is found by its history."""
@@ -75,9 +79,14 @@ _PLAIN: dict[str, tuple[str, _StrPromise]] = {
     "volume.deleted": ("off", _l("was deleted")),
     "network.defined": ("info", _l("appeared")),
     "network.undefined": ("off", _l("is gone")),
+    "network_filter.defined": ("info", _l("appeared")),
+    "network_filter.undefined": ("off", _l("is gone")),
     "image.added": ("info", _l("was begun")),
     "image.changed": ("off", _l("changed")),
     "image.removed": ("off", _l("was deleted")),
+    "template.added": ("info", _l("was made")),
+    "template.changed": ("off", _l("changed")),
+    "template.removed": ("off", _l("was deleted")),
     "vm.snapshot_created": ("info", _l("snapshot taken: %(name)s")),
     "vm.snapshot_deleted": ("off", _l("snapshot deleted: %(name)s")),
     "vm.snapshot_reverted": ("warn", _l("went back to the snapshot %(name)s")),
@@ -86,7 +95,14 @@ _PLAIN: dict[str, tuple[str, _StrPromise]] = {
 }
 
 
-_CHANGED = ("vm.changed", "host.changed", "storage_pool.changed", "volume.changed", "network.changed")
+_CHANGED = (
+    "vm.changed",
+    "host.changed",
+    "storage_pool.changed",
+    "volume.changed",
+    "network.changed",
+    "network_filter.changed",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from core.errors import Missing
 from drivers.errors import AlreadyExists, NotFound, WrongState
-from drivers.types import Feature, NetworkInfo, NetworkSpec
+from drivers.types import DhcpHost, Feature, NetworkInfo, NetworkSpec, PortGroup
 from hosts.wishes import BEGUN, ToBe, check_able, hypervisor_of
 from networks import guests
 from networks.inventory import network_gone, network_observe
@@ -202,6 +202,63 @@ class DeleteNetwork(NetworkAction):
         return None
 
 
+class KeptAddress(NetworkAction):
+    """What is done to addresses that a network keeps: each side of it (what runs, what is written down) is compared by the driver."""
+
+    def check(self, target: Network, params: Params, *, idle: bool) -> None:
+        """That it gives addresses out at all."""
+        super().check(target, params, idle=idle)
+        if idle and not target.dhcp:
+            raise WrongState(f"{target.name} gives no addresses out.")
+
+    def is_so(self, info: NetworkInfo, params: Params) -> bool:
+        """What runs may be so, and what is written down not."""
+        del info, params
+        return False
+
+
+class KeepParams(Params):
+    """An address, and whose it is."""
+
+    mac: str
+    address: str
+    name: str = ""
+
+
+@action
+class KeepAddress(KeptAddress):
+    """Keep an address for a MAC, in place of what was kept for it."""
+
+    kind = "network.keep_address"
+    title = "Keep address"
+    params = KeepParams
+
+    def act(self, session: Session, network: Network, params: Params) -> None:
+        """At once, and in the definition."""
+        assert isinstance(params, KeepParams)  # noqa: S101 - narrows the type; the registry pairs them
+        session.network_keep(network.name, DhcpHost(**params.model_dump()))
+
+
+class ReleaseParams(Params):
+    """Whose."""
+
+    mac: str
+
+
+@action
+class ReleaseAddress(KeptAddress):
+    """Keep no address for this MAC any more. Who has it keeps it until its lease ends."""
+
+    kind = "network.release_address"
+    title = "Release address"
+    params = ReleaseParams
+
+    def act(self, session: Session, network: Network, params: Params) -> None:
+        """At once, and in the definition."""
+        assert isinstance(params, ReleaseParams)  # noqa: S101 - narrows the type; the registry pairs them
+        session.network_release(network.name, params.mac)
+
+
 class NewNetwork(ToBe):
     """A network to be."""
 
@@ -215,15 +272,21 @@ class CreateNetworkParams(Params):
     name: str
     mode: str
     bridge: str = ""
+    device: str = ""
+    macvtap: str = "bridge"
     domain: str = ""
     address: str = ""
+    address6: str = ""
     dhcp_start: str = ""
     dhcp_end: str = ""
+    vlans: tuple[int, ...] = ()
+    port_groups: tuple[PortGroup, ...] = ()
+    mtu: int | None = None
     autostart: bool = True
 
     def spec(self) -> NetworkSpec:
         """As drivers take it."""
-        return NetworkSpec(**self.model_dump(exclude={"hypervisor"}))
+        return NetworkSpec(**{name: getattr(self, name) for name in NetworkSpec.__dataclass_fields__})
 
 
 @action

@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
-from ninja import Query, Router
+from ninja import Path, Query, Router
 from pydantic import Field, StringConstraints
 
 from accounts.access import access
 from accounts.actor import Actor, actor_of
-from core.rest import AllowedNow, Input, Listing, Output, if_match, moment, page_answer, problems, single
-from drivers.networks import MODES
-from drivers.types import NetworkSpec
+from core.rest import AllowedNow, Input, Listing, Output, answer, if_match, moment, page_answer, problems, single
+from drivers.networks import MACVTAP, MODES, PORT_GROUPS_MAX, VLAN_MAX
+from drivers.types import DhcpHost, NetworkSpec, PortGroup
 from hosts.services import host_find
 from networks import services
 from networks.models import Network
@@ -25,11 +25,31 @@ router = Router(tags=["networks"])
 Several = Annotated[str, Field(max_length=8000)]
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=300)]
 Word = Annotated[str, StringConstraints(max_length=300)]
+Mac = Annotated[str, Path(max_length=40)]
 OnConflict = Annotated[
     Literal["wait", "fail"], Query("wait", description="`fail`: 409 when anything is queued or running on it.")
 ]
 _DONE = {202: OperationOut, 200: OperationOut}
+VLANS_MAX = VLAN_MAX
 _LATEST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC).timestamp()
+
+
+class PortGroupOut(Output):
+    """A kind of port that guests may choose."""
+
+    name: str
+    vlans: list[int]
+    default: bool
+
+
+class PortGroupIn(Input):
+    """A kind of port that guests may choose."""
+
+    name: Word = Field(examples=["red"])
+    vlans: list[int] = Field(
+        [], max_length=VLANS_MAX, description="One tag is the port's own; several make it a trunk."
+    )
+    default: bool = Field(default=False, description="For guests that choose none.")
 
 
 class NetworkOut(Output):
@@ -45,6 +65,11 @@ class NetworkOut(Output):
     stale: bool = Field(description="Its hypervisor is out of reach: the last known state stands.")
     mode: str = Field(examples=["nat"])
     bridge: str | None
+    devices: list[str] = Field(description="Interfaces of the host that guests share, or that it is bound to.")
+    macvtap: str | None = Field(description="How guests share an interface: bridge, vepa, private, passthrough.")
+    vlans: list[int] = Field(description="Tags of its ports.")
+    port_groups: list[PortGroupOut]
+    mtu: int | None
     domain: str | None
     addresses: list[str] = Field(description="The host's own in it.", examples=[["192.168.122.1/24"]])
     dhcp: bool
@@ -84,9 +109,39 @@ class PlugOut(Output):
     target: str | None = Field(description="The device on the host while the guest runs.")
 
 
-class NetworkWhole(NetworkOut):
-    """With what it has given out, and who is on it."""
+class KeptOut(Output):
+    """An address that its DHCP server keeps for one MAC."""
 
+    mac: str
+    address: str
+    name: str | None = Field(description="What the server calls it, by DNS too.")
+    vm: GuestRefOut | None = Field(description="Whose it is, where a guest has this MAC.")
+
+
+class KeptPage(Output):
+    """All that a network keeps."""
+
+    items: list[KeptOut]
+    total: int
+
+
+class KeepIn(Input):
+    """An address to be kept."""
+
+    address: Word = Field(examples=["192.168.100.20"])
+    name: Word = Field("", examples=["web"])
+
+
+class KeepNew(KeepIn):
+    """An address to be kept, and for whom."""
+
+    mac: Word = Field(examples=["52:54:00:12:34:56"])
+
+
+class NetworkWhole(NetworkOut):
+    """With what it has given out and keeps, and who is on it."""
+
+    dhcp_hosts: list[KeptOut]
     leases: list[LeaseOut]
     guests: list[PlugOut]
 
@@ -105,16 +160,26 @@ class NetworkIn(Input):
     host: Reference = Field(description="Id or name.")
     name: Word = Field(examples=["lab"])
     mode: Annotated[str, StringConstraints(max_length=30)] = Field("nat", description=", ".join(MODES))
-    bridge: Word = Field("", description="Mode `bridge`: one that the host has; else the name of the one that is made.")
+    bridge: Word = Field(
+        "", description="Modes `bridge`, `openvswitch`: one that the host has; else the name of the one that is made."
+    )
+    device: Word = Field("", description="Mode `macvtap`: the interface of the host.", examples=["eth0"])
+    macvtap: Word = Field("bridge", description=f"Mode `macvtap`: how guests share it: {', '.join(MACVTAP)}.")
     domain: Word = Field("", examples=["lab.example.org"])
     address: Word = Field("", description="The host's own IPv4 address in it.", examples=["192.168.100.1/24"])
+    address6: Word = Field("", description="The host's own IPv6 address in it.", examples=["fd00:100::1/64"])
     dhcp_start: Word = Field("", description="Left out: it gives no addresses out.", examples=["192.168.100.10"])
     dhcp_end: Word = Field("", examples=["192.168.100.254"])
+    vlans: list[int] = Field([], max_length=VLANS_MAX, description="Mode `openvswitch`: tags of its ports.")
+    port_groups: list[PortGroupIn] = Field([], max_length=PORT_GROUPS_MAX, description="Mode `openvswitch`.")
+    mtu: int | None = Field(None, description="Bytes; where the network has addresses.", examples=[9000])
     autostart: bool = True
 
     def spec(self) -> NetworkSpec:
         """As drivers take it."""
-        return NetworkSpec(**self.model_dump(exclude={"host"}))
+        groups = [PortGroup(name=one.name, vlans=tuple(one.vlans), default=one.default) for one in self.port_groups]
+        rest = self.model_dump(exclude={"host", "vlans", "port_groups"})
+        return NetworkSpec(**rest, vlans=tuple(self.vlans), port_groups=tuple(groups))
 
 
 class NetworkChange(Input):
@@ -145,6 +210,11 @@ def network_json(network: Network, *, by: Actor) -> dict[str, Any]:
         "stale": network.stale,
         "mode": network.mode,
         "bridge": network.bridge or None,
+        "devices": network.devices,
+        "macvtap": network.macvtap or None,
+        "vlans": network.vlans,
+        "port_groups": network.port_groups,
+        "mtu": network.mtu,
         "domain": network.domain or None,
         "addresses": network.addresses,
         "dhcp": network.dhcp,
@@ -162,6 +232,7 @@ def whole_json(network: Network, *, by: Actor) -> dict[str, Any]:
     """With leases and guests. No query."""
     by_mac = {plug.mac: {"id": str(plug.vm), "name": plug.name} for plug in network.plugs}
     return network_json(network, by=by) | {
+        "dhcp_hosts": kept_json(network),
         "leases": [
             {
                 "mac": lease["mac"],
@@ -183,6 +254,12 @@ def whole_json(network: Network, *, by: Actor) -> dict[str, Any]:
             for plug in network.plugs
         ],
     }
+
+
+def kept_json(network: Network) -> list[dict[str, Any]]:
+    """The addresses that it keeps. No query."""
+    by_mac = {plug.mac: {"id": str(plug.vm), "name": plug.name} for plug in network.plugs}
+    return [one | {"name": one["name"] or None, "vm": by_mac.get(one["mac"])} for one in network.dhcp_hosts]
 
 
 def expiry(seconds: int) -> dt.datetime | None:
@@ -272,3 +349,64 @@ def network_act(
     by = actor_of(request)
     network = network_get(network_id, by=by)
     return Started(request, services.network_action(network=network, name=action, by=by, on_conflict=on_conflict), by)
+
+
+# -- addresses that it keeps -----------------------------------------------------------------------------------------------
+@router.get(
+    "/networks/{network_id}/dhcp-hosts", response=KeptPage, operation_id="list_dhcp_hosts", summary="Addresses it keeps"
+)
+@access("view")
+def kept_list(request: HttpRequest, network_id: UUID) -> HttpResponse:
+    """By address. All of them: a subnet bounds their number."""
+    items = kept_json(network_get(network_id, by=actor_of(request)))
+    return answer({"items": items, "total": len(items)})
+
+
+@router.post(
+    "/networks/{network_id}/dhcp-hosts", response=_DONE, operation_id="create_dhcp_host", summary="Keep an address"
+)
+@access("network.manage")
+@problems(409, 503)
+def kept_create(request: HttpRequest, network_id: UUID, payload: KeepNew, on_conflict: OnConflict) -> HttpResponse:
+    """An operation: kept at once and in the definition. 409 `already_exists` where it keeps one for this MAC."""
+    by = actor_of(request)
+    host = DhcpHost(mac=payload.mac, address=payload.address, name=payload.name)
+    operation = services.address_keep(network=network_get(network_id, by=by), host=host, by=by, on_conflict=on_conflict)
+    return Started(request, operation, by)
+
+
+@router.put(
+    "/networks/{network_id}/dhcp-hosts/{mac}",
+    response=_DONE,
+    operation_id="change_dhcp_host",
+    summary="Keep another address",
+)
+@access("network.manage")
+@problems(409, 503)
+def kept_change(
+    request: HttpRequest, network_id: UUID, mac: Mac, payload: KeepIn, on_conflict: OnConflict
+) -> HttpResponse:
+    """An operation. A guest that has another address has it until its lease ends or it asks anew."""
+    by = actor_of(request)
+    host = DhcpHost(mac=mac, address=payload.address, name=payload.name)
+    operation = services.address_keep(
+        network=network_get(network_id, by=by), host=host, by=by, change=True, on_conflict=on_conflict
+    )
+    return Started(request, operation, by)
+
+
+@router.delete(
+    "/networks/{network_id}/dhcp-hosts/{mac}",
+    response=_DONE,
+    operation_id="delete_dhcp_host",
+    summary="Keep an address no more",
+)
+@access("network.manage")
+@problems(409, 503)
+def kept_delete(request: HttpRequest, network_id: UUID, mac: Mac, on_conflict: OnConflict) -> HttpResponse:
+    """An operation: the address goes to whoever asks next, once its lease has ended."""
+    by = actor_of(request)
+    operation = services.address_release(
+        network=network_get(network_id, by=by), mac=mac, by=by, on_conflict=on_conflict
+    )
+    return Started(request, operation, by)

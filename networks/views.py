@@ -15,7 +15,7 @@ from accounts.actor import actor_of
 from accounts.policy import may, visible
 from core.errors import BadInput, Missing, VmmError
 from core.paging import Page
-from drivers.networks import MODES
+from drivers.networks import MACVTAP, MODES
 from drivers.types import Feature
 from hosts.models import Host, Hypervisor
 from hosts.wishes import able_hosts
@@ -26,10 +26,12 @@ from networks.selectors import network_get, network_page
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Callable
 
     from django.http import HttpRequest, HttpResponse
 
     from accounts.actor import Actor
+    from drivers.networks import Mode
 
 PAGE: Final = 100
 PARTS: Final = ("head", "body")
@@ -89,9 +91,22 @@ def network_new(request: HttpRequest) -> HttpResponse:
         "unable": unable,
         "chosen": chosen["host"].pk if chosen else None,
         "modes": [{"name": one.name, "label": _(one.label), "hint": _(one.hint)} for one in MODES.values()],
-        "addressed": " ".join(one.name for one in MODES.values() if one.address),
+        "takes": {
+            "address": _modes(lambda one: bool(one.address)),
+            "bridge": _modes(lambda one: bool(one.bridge)),
+            "made": _modes(lambda one: one.bridge == "made"),
+            "there": _modes(lambda one: one.bridge == "there"),
+            "device": _modes(lambda one: one.device),
+            "tags": _modes(lambda one: one.tagged),
+        },
+        "macvtap": [{"name": name, "hint": _(hint)} for name, hint in MACVTAP.items()],
     }
     return render(request, "networks/new.html", context)
+
+
+def _modes(takes: Callable[[Mode], bool]) -> str:
+    """Names of those modes, as the form's parts name what they are for."""
+    return " ".join(one.name for one in MODES.values() if takes(one))
 
 
 @require_POST
@@ -142,8 +157,16 @@ def _gone(request: HttpRequest, network_id: uuid.UUID, part: str, by: Actor) -> 
 
 def _one(network: Network, by: Actor) -> dict[str, Any]:
     by_mac = {plug.mac: plug for plug in network.plugs}
+    kept = [one | {"plug": by_mac.get(one["mac"])} for one in network.dhcp_hosts]
+    fixed = {one["mac"]: one["address"] for one in network.dhcp_hosts}
     leases = [
-        lease | {"plug": by_mac.get(lease["mac"]), "expires_at": expiry(lease["expires_at"])}
+        lease
+        | {
+            "plug": by_mac.get(lease["mac"]),
+            "expires_at": expiry(lease["expires_at"]),
+            "fixed": fixed.get(lease["mac"]),
+            "keepable": ":" not in lease["address"],
+        }
         for lease in network.leases
     ]
     addresses = {lease["mac"]: lease["address"] for lease in network.leases}
@@ -153,6 +176,7 @@ def _one(network: Network, by: Actor) -> dict[str, Any]:
     return {
         "network": network,
         "leases": leases,
+        "kept": kept,
         "plugs": plugs,
         "guests": len({plug.vm for plug in network.plugs}),
         "button": {"name": name, "label": label, "icon": icon, **allowed[name]},

@@ -103,6 +103,9 @@ class Context(Protocol):
     def done(self, step: str) -> bool:
         """Whether `step` was recorded by an earlier attempt."""
 
+    def noted(self, beginning: str) -> str:
+        """What comes after `beginning` in the step that was recorded with it; "" where there is none."""
+
     def checkpoint(self, step: str) -> None:
         """Record that `step` is done, durably, before going on."""
 

@@ -97,6 +97,11 @@ class RunContext:
         """From the row as claimed."""
         return step in self._operation.checkpoints
 
+    def noted(self, beginning: str) -> str:
+        """What comes after `beginning` in the step that was recorded with it; "" where there is none. From the row as claimed."""
+        steps = self._operation.checkpoints
+        return next((step.removeprefix(beginning) for step in steps if step.startswith(beginning)), "")
+
     def checkpoint(self, step: str) -> None:
         """Durable when it returns."""
         if step not in self._operation.checkpoints:

@@ -95,7 +95,7 @@ class PoolPage(Output):
 class UseOut(Output):
     """Somebody who uses a volume."""
 
-    type: Literal["vm", "volume", "image"]
+    type: Literal["vm", "volume", "image", "template"]
     id: UUID
     name: str
     how: str = Field(description="The disk's target; `overlay`; `image`.")

@@ -266,8 +266,8 @@ class ResizeVolume(VolumeAction):
         check_growth(info_of(target), params.capacity_bytes)
 
     def in_the_way(self, found: list[uses.Use]) -> list[uses.Use]:
-        """A guest that is off finds a larger disk at its next start."""
-        return [use for use in found if use.running or use.type == "volume"]
+        """A guest that is off finds a larger disk at its next start; what stands on it, or is a template, does not."""
+        return [use for use in found if use.running or use.type in ("volume", "template")]
 
     def run(self, ctx: Context, target: Volume, params: Params) -> dict[str, Any] | None:
         """One that is as large as wished is left alone."""

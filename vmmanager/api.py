@@ -21,12 +21,14 @@ from core.problems import log_error, pointer
 from core.rest import BODY_MAX, InternalError, Output, answer
 from core.version import version
 from dashboard.api import router as dashboard_router
+from dashboard.topology.api import router as topology_router
 from drivers import registry
 from hosts.api import router as hosts_router
 from hosts.catalog import router as drivers_router
 from images.api import router as images_router
 from live.api import router as live_router
 from networks.api import router as networks_router
+from networks.filter_api import router as filters_router
 from operations.api import router as operations_router
 from storage.api import router as storage_router
 from storage.content_api import router as content_router
@@ -34,9 +36,12 @@ from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
 from vms.autostart.api import router as autostart_router
+from vms.cloning.api import router as templates_router
 from vms.creation.api import router as vms_router
 from vms.definitions.api import router as definitions_router
+from vms.hardware.api import router as hardware_router
 from vms.schedules.api import router as schedules_router
+from vms.seeds.api import router as seeds_router
 from vms.services import ACTIONS
 from vms.snapshots.api import router as snapshots_router
 
@@ -206,7 +211,10 @@ for _router in (
     drivers_router,
     vms_router,
     definitions_router,
+    hardware_router,
     snapshots_router,
+    seeds_router,
+    templates_router,
     schedules_router,
     autostart_router,
     consoles_router,
@@ -214,9 +222,11 @@ for _router in (
     live_router,
     accounts_router,
     dashboard_router,
+    topology_router,
     storage_router,
     content_router,
     networks_router,
+    filters_router,
     transfers_router,
     images_router,
 ):

@@ -57,7 +57,7 @@ _ADDRESSED = (*ACTIVE, State.UNKNOWN)
 """States in which a guest may have addresses."""
 _ATTEMPTS = 3
 _DISK_COLUMNS = ("vm_id", "target", "device", "bus", "source", "pool", "format", "size_bytes", "readonly")
-_NIC_COLUMNS = ("vm_id", "mac", "model", "network", "link", "target")
+_NIC_COLUMNS = ("vm_id", "mac", "model", "network", "link", "target", "filter")
 _INT_MAX, _BIGINT_MAX = 2**31 - 1, 2**63 - 1
 
 
@@ -502,6 +502,7 @@ def _rebuild_children(children: list[tuple[VM, GuestInfo]]) -> None:
                 _text(nic.network, 255),
                 _text(nic.link, 10),
                 _text(nic.target, 50),
+                _text(nic.filter, 255),
             )
             for nic in info.interfaces
         ]

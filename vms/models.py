@@ -10,6 +10,7 @@ from core.models import BaseModel
 from drivers.types import GuestRef
 from hosts.choices import VirtualizationTypeChoice
 from vms.choices import BinStorage, Kind, RevisionSource, SnapshotKind, State
+from vms.cloning.models import Template, TemplateGuest, TemplateVersion, TemplateVolume
 from vms.schedules.models import ScheduledSnapshot, SnapshotSchedule
 
 __all__ = [
@@ -20,6 +21,10 @@ __all__ = [
     "ScheduledSnapshot",
     "Snapshot",
     "SnapshotSchedule",
+    "Template",
+    "TemplateGuest",
+    "TemplateVersion",
+    "TemplateVolume",
     "VMDisk",
     "VMNic",
 ]
@@ -184,6 +189,7 @@ class VMNic(models.Model):
     network = models.CharField(max_length=255, blank=True)
     link = models.CharField(max_length=10, default="up")
     target = models.CharField(max_length=50, blank=True)
+    filter = models.CharField(max_length=255, blank=True, help_text="name of a network filter")
 
     class Meta:
         ordering = ["id"]
@@ -253,3 +259,21 @@ class Snapshot(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class VMHardware(models.Model):
+    """What a guest is built of, as its hypervisor told it last (`vms.hardware.values`): read when somebody looks, and after each change.
+
+    What it ran with counts for the run that it was read in (`started_at`). `vms.hardware.inventory` is its only writer.
+    """
+
+    vm = models.OneToOneField("vms.VM", on_delete=models.CASCADE, related_name="hardware", primary_key=True)
+    defined = models.JSONField(null=True, help_text="what it has at its next start; null: it is transient")
+    live = models.JSONField(null=True, help_text="what it ran with; null: it was off")
+    options = models.JSONField(default=dict, help_text="what its hypervisor takes for it")
+    digest = models.CharField(max_length=64, help_text="of what can be changed; the ETag of `GET /vms/{id}/hardware`")
+    started_at = models.DateTimeField(null=True, blank=True, help_text="of the run that `live` is of")
+    read_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"hardware of {self.vm_id}"

@@ -38,6 +38,7 @@ from vms.actions import (
 from vms.alternatives import with_alternatives
 from vms.choices import BinStorage
 from vms.cloning.actions import CloneVM
+from vms.cloning.expand import expanded
 from vms.cloning.services import clone_asked, vm_clone
 from vms.creation.actions import (
     CreateFromXml,
@@ -50,7 +51,6 @@ from vms.creation.actions import (
     NewGuest,
 )
 from vms.creation.placing import place_for_xml, plan_vm
-from vms.creation.reseed import ReseedParams, ReseedVM
 from vms.creation.spec import XmlSpec
 from vms.definitions.actions import RenameVM
 from vms.definitions.head import head
@@ -276,6 +276,7 @@ def vm_create(*, spec: VMSpec | XmlSpec, by: Actor) -> Operation:
     policy.require(by, "vm.create")
     if isinstance(spec, XmlSpec):
         return _define(spec, by)
+    spec = expanded(spec, by=by)
     check_cloud_init(spec.cloud_init)
     plan = plan_vm(spec, by=by, vm_id=uuid7())
     params = CreateParams(
@@ -308,6 +309,7 @@ def _define(spec: XmlSpec, by: Actor) -> Operation:
 def vm_plan(*, spec: VMSpec, by: Actor) -> Plan:
     """What a guest would be, and where. Nothing is made, and no hypervisor asked. Raises as `vm_create`."""
     policy.require(by, "vm.create")
+    spec = expanded(spec, by=by)
     check_cloud_init(spec.cloud_init)
     return plan_vm(spec, by=by, vm_id=uuid7())
 
@@ -330,14 +332,6 @@ def cloud_init_reports(user_data: str | None, network_config: str | None) -> dic
     if network_config is not None:
         reports["network_config"] = cloudinit.check_network_config(network_config)
     return reports
-
-
-def vm_reseed(*, vm: VM, asked: CloudInitIn, by: Actor) -> Operation:
-    """Queue the writing of another seed. Raises BadInput, NoSeed, WrongState, Unsupported, Unreachable, PermissionRefused."""
-    policy.require(by, "vm.edit", vm)
-    check_cloud_init(asked, where="")
-    params = ReseedParams(cloud_init=asked.model_dump(mode="json", exclude_none=True))
-    return engine.submit(ReseedVM, target=vm, by=by, params=params)
 
 
 def check_cloud_init(asked: CloudInitIn | None, *, where: str = "/cloud_init") -> None:
@@ -440,7 +434,12 @@ def read_now(cls: type[ReadGuest], vm: VM, by: Actor) -> Any:
 
 def reading_of(vm: VM, operation: Operation) -> Any:
     """What a reading found. Blocks up to 25 s. Raises Timeout, and what the reading ended with."""
-    return _found(engine.wait_ended(operation, timeout_seconds=READING_WAIT_SECONDS), vm.hypervisor.host.name)
+    return found_by_reading(operation, vm.hypervisor.host.name)
+
+
+def found_by_reading(operation: Operation, who: str) -> Any:
+    """What a look at `who` found. Blocks up to 25 s. Raises Timeout, and what it ended with."""
+    return _found(engine.wait_ended(operation, timeout_seconds=READING_WAIT_SECONDS), who)
 
 
 def _found(operation: Operation, who: str) -> Any:

@@ -6,7 +6,9 @@ from django.urls import path
 
 from vms import views
 from vms.creation import views as creation_views
+from vms.hardware import views as hardware_views
 from vms.schedules import views as schedule_views
+from vms.seeds import views as seed_views
 from vms.snapshots import views as snapshot_views
 
 urlpatterns = [
@@ -20,12 +22,16 @@ urlpatterns = [
     path("vms/<uuid:vm_id>/parts/<slug:part>", views.vm_part, name="vm-part"),
     path("vms/<uuid:vm_id>/snapshots", snapshot_views.vm_snapshots, name="vm-snapshots"),
     path("vms/<uuid:vm_id>/snapshots/<slug:part>", snapshot_views.vm_snapshots_part, name="vm-snapshots-part"),
+    path("vms/<uuid:vm_id>/hardware", hardware_views.vm_hardware, name="vm-hardware"),
+    path("vms/<uuid:vm_id>/hardware/<slug:part>", hardware_views.vm_hardware_part, name="vm-hardware-part"),
     path("snapshot-schedules", schedule_views.schedules, name="schedules"),
     path("snapshot-schedules/table", schedule_views.schedules_table, name="schedules-table"),
     path("snapshot-schedules/new", schedule_views.schedule_new, name="schedule-new"),
     path("snapshot-schedules/preview", schedule_views.schedule_preview, name="schedule-preview"),
     path("snapshot-schedules/<uuid:schedule_id>", schedule_views.schedule_detail, name="schedule"),
     path("snapshot-schedules/<uuid:schedule_id>/head", schedule_views.schedule_head, name="schedule-head"),
+    path("vms/<uuid:vm_id>/cloud-init", seed_views.vm_cloud_init, name="vm-cloud-init"),
+    path("vms/<uuid:vm_id>/cloud-init/when", seed_views.vm_cloud_init_when, name="vm-cloud-init-when"),
     path("vms/<uuid:vm_id>/xml", views.vm_xml, name="vm-xml"),
     path("vms/<uuid:vm_id>/events", views.vm_events, name="vm-events"),
 ]

@@ -34,6 +34,7 @@ from vms.consoles import console_types
 from vms.definitions import services as definitions
 from vms.deletion.binned import bin_hours
 from vms.deletion.leftovers import fates
+from vms.hardware.selectors import pending_count
 from vms.models import VM
 from vms.rows import address_text, vm_buttons, vm_rows
 from vms.services import vm_actions, vm_get
@@ -312,6 +313,7 @@ def _buttons(vm: VM, by: Actor) -> dict[str, Any]:
         "buttons": vm_buttons(vm, by=by),
         "consoles": [(kind, words[kind]) for kind in console_types(vm)],
         "trouble": _trouble(vm),
+        "pending": pending_count(vm),
         "may_edit": may(by, "vm.edit", vm),
         "may_create": may(by, "vm.create"),
         "delete_text": _delete_text(vm),

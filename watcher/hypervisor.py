@@ -262,11 +262,8 @@ class HypervisorWatcher:
             self._look(self._poller)
 
     def _sort(self, batch: Sequence[News]) -> list[GuestEvent]:
-        events = []
         for item in batch:
             match item:
-                case GuestEvent():
-                    events.append(item)
                 case HoldingEvent():
                     self.on_holding(item)
                 case LinkStatus():
@@ -279,7 +276,7 @@ class HypervisorWatcher:
                 case Nudge():
                     if self._poller is not None:
                         self._poller.nudge(item.guests)
-        return events
+        return [item for item in batch if isinstance(item, GuestEvent)]
 
     def _refresh(self) -> None:
         self._attach_at = 0.0

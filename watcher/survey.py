@@ -24,7 +24,8 @@ from core.threads import LongThread
 from drivers.answers import makes_sense
 from drivers.errors import Busy, DriverError, NotFound, Timeout, Unreachable, Unsupported, WrongState
 from drivers.types import Feature, Holding
-from networks.inventory import networks_observe
+from hosts.inventory import interfaces_observe
+from networks.inventory import filters_observe, networks_observe
 from storage.inventory import pools_observe, volumes_observe
 from watcher.rounds import backoff, renew, rest
 
@@ -220,6 +221,20 @@ class Survey:
                     continue
         if self._wanted():
             networks_observe(self._hypervisor, networks, given, seen_at=seen_at, complete=True)
+        if leases:
+            self._beside(session)
+
+    def _beside(self, session: Session) -> None:
+        """What networks are made of, where the hypervisor tells: the host's interfaces, filters."""
+        with contextlib.suppress(Unsupported):
+            interfaces = sensible("host_interfaces", session.host_interfaces())
+            if self._wanted():
+                interfaces_observe(self._hypervisor, interfaces)
+        seen_at = timezone.now()
+        with contextlib.suppress(Unsupported):
+            filters = sensible("filters", session.filters())
+            if self._wanted():
+                filters_observe(self._hypervisor, filters, seen_at=seen_at, complete=True)
 
     def _extra(self) -> dict[str, str]:
         return {"hypervisor": str(self._hypervisor.pk), "uri": self._hypervisor.uri}

@@ -173,15 +173,30 @@ def forecast_class(told: Forecast | None) -> str:
     return "" if told is None else urgency(told)
 
 
+KIND_LABELS = {
+    "host": _l("Host"),
+    "hypervisor": _l("Hypervisor"),
+    "vm": _l("Guest"),
+    "network": _l("Network"),
+    "bridge": _l("Bridge"),
+    "storage-pool": _l("Storage pool"),
+}
+
+
+@register.filter
+def kind_label(value: str) -> str:
+    """`storage-pool` → "Storage pool"."""
+    return str(KIND_LABELS.get(value, value))
+
+
 NETWORK_MODES = {
     "nat": _l("NAT"),
     "route": _l("Routed"),
     "open": _l("Routed, no firewall"),
     "isolated": _l("Isolated"),
     "bridge": _l("Bridge"),
-    "private": _l("Private"),
-    "vepa": _l("VEPA"),
-    "passthrough": _l("Passthrough"),
+    "openvswitch": _l("Open vSwitch"),
+    "macvtap": _l("Interface of the host"),
     "hostdev": _l("Devices of the host"),
 }
 
@@ -190,6 +205,22 @@ NETWORK_MODES = {
 def network_mode_label(value: str) -> str:
     """`route` → "Routed"."""
     return str(NETWORK_MODES.get(value, value))
+
+
+INTERFACE_KINDS = {
+    "ethernet": _l("Ethernet"),
+    "bridge": _l("Bridge"),
+    "bond": _l("Bond"),
+    "vlan": _l("VLAN"),
+    "virtual": _l("Virtual"),
+    "loopback": _l("Loopback"),
+}
+
+
+@register.filter
+def interface_kind_label(value: str) -> str:
+    """`vlan` → "VLAN"."""
+    return str(INTERFACE_KINDS.get(value, value))
 
 
 @register.filter

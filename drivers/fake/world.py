@@ -35,6 +35,7 @@ from drivers.fake.guest import (
     parse,
     stats_of,
 )
+from drivers.fake.hardware import HardwareVerbs
 from drivers.fake.networks import FakeNetworks
 from drivers.fake.snapshots import SnapshotVerbs
 from drivers.fake.storage import FakeStorage
@@ -52,7 +53,7 @@ from drivers.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from drivers.types import AddressInfo, CloneSpec, GuestSpec, News
 
@@ -105,7 +106,7 @@ class _Weather:
     lies: deque[_Fault] = field(default_factory=deque)
 
 
-class FakeWorld(SnapshotVerbs):
+class FakeWorld(SnapshotVerbs, HardwareVerbs):
     """One hypervisor in memory, what others do on it, and what goes wrong with it. Thread-safe.
 
     Attributes:
@@ -118,6 +119,7 @@ class FakeWorld(SnapshotVerbs):
     """
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
         self.clock: Callable[[], float] = time.monotonic
         self.calls: Counter[str] = Counter()
@@ -400,6 +402,8 @@ class FakeWorld(SnapshotVerbs):
                 fresh.autostart, fresh.has_managed_save = old.autostart, old.has_managed_save
                 fresh.console, fresh.obeys, fresh.addresses = old.console, old.obeys, old.addresses
                 fresh.tree, fresh.marks = old.tree, old.marks
+                if old.alive:
+                    fresh.run_with((old.live or old).definition)
             self._guests[fresh.uuid] = fresh
             info = fresh.info()
         self._after(fresh, GuestEventKind.DEFINED, "defined/updated" if old else "defined/added", None)
@@ -472,6 +476,7 @@ class FakeWorld(SnapshotVerbs):
             if guest.state in ACTIVE:
                 raise WrongState(f"{guest.name} is already running.")
             restored, guest.has_managed_save = guest.has_managed_save, False
+            guest.live = guest.live if restored else None
             guest.state = GuestState.RUNNING
             guest.reason = "restored" if restored else "booted"
             guest.started_at = self.clock()
@@ -517,6 +522,7 @@ class FakeWorld(SnapshotVerbs):
         with self._changed:
             guest = self._find(ref)
             had, guest.has_managed_save = guest.has_managed_save, False
+            guest.live = None
         if had:
             self._after(guest, GuestEventKind.CHANGED, "managed-save/discarded", None)
 
@@ -586,6 +592,7 @@ class FakeWorld(SnapshotVerbs):
         guest = self._active(ref)
         with self._changed:
             guest.state, guest.reason, guest.has_managed_save = state, reason, saved
+            guest.live = (guest.live or guest.copy()) if saved else None
             console = self._stop_console(guest)
             gone = not guest.persistent
             if gone:
@@ -598,6 +605,9 @@ class FakeWorld(SnapshotVerbs):
             if guest.state not in ACTIVE:
                 raise WrongState(f"{guest.name} is not running.")
             return guest
+
+    def _all(self) -> Iterator[Guest]:
+        return iter(list(self._guests.values()))
 
     def _find(self, ref: GuestRef) -> Guest:
         guest = self._guests.get(ref.uuid.lower())

@@ -5,46 +5,17 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import libvirt
 
 from drivers import errors
+from drivers.libvirtd.faults import HARDWARE, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table. The first line that fits wins.
-
-    Attributes:
-        code: libvirt's error code; None fits any.
-        error: What it becomes.
-        why: The evidence for this line.
-        domains: Parts of libvirt it must come from; empty fits any.
-        text: Lower-case words, one of which the message must contain; empty fits any.
-        say: The sentence for a person; "" takes libvirt's own.
-    """
-
-    code: int | None
-    error: type[errors.DriverError]
-    why: str
-    domains: frozenset[int] = frozenset()
-    text: tuple[str, ...] = ()
-    say: str = ""
-
-    def fits(self, code: int | None, domain: int | None, message: str) -> bool:
-        """Whether this line is about that error. `message` is lower case."""
-        return (
-            (self.code is None or self.code == code)
-            and (not self.domains or domain in self.domains)
-            and (not self.text or any(part in message for part in self.text))
-        )
 
 
 WIRE = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
@@ -177,6 +148,7 @@ TABLE: tuple[Row, ...] = (
         text=("cannot execute binary", "with status '127'", "unknown filesystem type"),
         say="The host lacks a program or a file system that this type of pool needs (lvm2, open-iscsi, nfs-common …): install it there.",
     ),
+    *HARDWARE,
     Row(
         libvirt.VIR_ERR_SYSTEM_ERROR,
         errors.InvalidDefinition,

@@ -17,6 +17,7 @@ from drivers.libvirtd.kinds import (
     LATER,
     NO_RENAME,
     NO_SNAPSHOTS,
+    SEALED,
     UNMADE,
     UNTRIED_HOLDINGS,
     libvirt_ways,
@@ -104,6 +105,7 @@ class VmwareDriver(ChildDriver):
     features = _POWER
     reasons = {
         **LATER,
+        **SEALED,
         Feature.RENAME: NO_RENAME,
         Feature.EVENTS: no_news(label),
         Feature.RESET: "libvirt has no reset button for VMware Workstation; force the guest off and start it.",
@@ -158,6 +160,7 @@ class VirtualBoxDriver(ChildDriver):
     features = _POWER | {Feature.MANAGED_SAVE, Feature.SCREENSHOT}
     reasons = {
         **LATER,
+        **SEALED,
         **UNMADE,
         Feature.RENAME: NO_RENAME,
         **NO_SNAPSHOTS,

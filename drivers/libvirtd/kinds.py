@@ -30,6 +30,8 @@ from drivers.libvirtd.design import kvm, lxc, simulated
 from drivers.libvirtd.errors import readable, translate
 from drivers.libvirtd.events import EventTap
 from drivers.libvirtd.guests import Profile
+from drivers.libvirtd.hardware import options
+from drivers.libvirtd.hardware.traits import Traits
 from drivers.libvirtd.session import LibvirtSession
 from drivers.libvirtd.unprivileged import QemuSession
 from drivers.libvirtd.uri import prepared
@@ -67,6 +69,10 @@ POWER = frozenset(
     }
 )
 MAKING = frozenset({Feature.CREATE, Feature.ADDRESSES})
+HARDWARE = frozenset({Feature.HARDWARE})
+PLUGGING = frozenset(
+    {Feature.HOTPLUG_CPU, Feature.HOTPLUG_MEMORY, Feature.HOTPLUG_DISK, Feature.HOTPLUG_INTERFACE, Feature.HOST_DEVICES}
+)
 SAVING = frozenset({Feature.MANAGED_SAVE, Feature.DISCARD_MANAGED_SAVE})
 SNAPSHOTS = frozenset({Feature.SNAPSHOTS_DISK, Feature.SNAPSHOTS_MEMORY})
 HOLDINGS = frozenset(
@@ -82,6 +88,8 @@ HOLDINGS = frozenset(
 
 LATER: dict[Feature, str] = {
     Feature.MIGRATION_LIVE: "This version does not migrate guests yet.",
+}
+SEALED: dict[Feature, str] = {
     Feature.HOTPLUG_DISK: "This version does not plug disks in yet.",
     Feature.HARDWARE: "This version does not change hardware here yet.",
     Feature.HOTPLUG_CPU: "This version does not change hardware here yet.",
@@ -89,6 +97,7 @@ LATER: dict[Feature, str] = {
     Feature.HOTPLUG_INTERFACE: "This version does not change hardware here yet.",
     Feature.HOST_DEVICES: "This version does not hand devices of the host to guests here yet.",
 }
+"""For the kinds whose hardware cannot be changed."""
 UNMADE: dict[Feature, str] = {
     Feature.CREATE: "This version does not make guests here yet.",
     Feature.ADDRESSES: "This version does not ask for addresses here yet.",
@@ -193,6 +202,8 @@ class LibvirtDriver(Driver):
     session_class: ClassVar[type[LibvirtSession]] = LibvirtSession
     design: ClassVar[Design | None] = None
     """How guests of this kind are made from a spec; None where they are not."""
+    hardware: ClassVar[Traits | None] = None
+    """How guests of this kind take their hardware; None where it is not changed."""
     address_sources: ClassVar[tuple[str, ...]] = ()
     """Who can be asked where a guest is, the most trusted first."""
     missing: ClassVar[str] = ""
@@ -286,6 +297,8 @@ class QemuDriver(LibvirtDriver):
         | SAVING
         | MAKING
         | SNAPSHOTS
+        | HARDWARE
+        | PLUGGING
         | {
             Feature.RENAME,
             Feature.CLONE,
@@ -317,6 +330,16 @@ class QemuDriver(LibvirtDriver):
     console_force = libvirt.VIR_DOMAIN_CONSOLE_FORCE
     nests = True
     design = staticmethod(kvm.design)
+    hardware = Traits(
+        offer=options.qemu,
+        disk_driver="qemu",
+        plugs=("virtio", "scsi", "usb"),
+        changes_interfaces=True,
+        retunes=True,
+        resizes=True,
+        small=("rng", "watchdog", "input"),
+        screens_on_sockets=True,
+    )
     address_sources = ("agent", "lease", "arp")
     session_class = QemuSession
     proof = Proof.REAL
@@ -342,7 +365,13 @@ class LxcDriver(LibvirtDriver):
     label = "LXC"
     product = "Linux"
     schemes = ("lxc",)
-    features = POWER | HOLDINGS | MAKING | {Feature.CONSOLE_SERIAL}
+    features = (
+        POWER
+        | HOLDINGS
+        | MAKING
+        | HARDWARE
+        | {Feature.CONSOLE_SERIAL, Feature.HOTPLUG_MEMORY, Feature.HOTPLUG_INTERFACE}
+    )
     reasons = {
         **LATER,
         Feature.RENAME: NO_RENAME,
@@ -359,6 +388,9 @@ class LxcDriver(LibvirtDriver):
         Feature.SNAPSHOTS_MEMORY: "libvirt cannot save a container's memory.",
         Feature.SNAPSHOTS_DISK: "libvirt takes no snapshots of containers.",
         Feature.SNAPSHOTS_LIVE: "libvirt takes no snapshots of containers.",
+        Feature.HOTPLUG_CPU: "A container has all of the host's processors; their number is a figure in its definition.",
+        Feature.HOTPLUG_DISK: "A container has directories where machines have disks.",
+        Feature.HOST_DEVICES: "A container has the host's kernel, which drives the devices; none is handed over.",
     }
     profiles = {
         "lxc": Profile(
@@ -369,6 +401,7 @@ class LxcDriver(LibvirtDriver):
     }
     version_is_kernel = True
     design = staticmethod(lxc.design)
+    hardware = Traits(offer=options.lxc, numbers_boot=False, boots=False, pins=False)
     address_sources = ("lease", "arp")
     proof = Proof.REAL
     ways = libvirt_ways("lxc")
@@ -406,6 +439,8 @@ class TestDriver(LibvirtDriver):
         | SAVING
         | MAKING
         | SNAPSHOTS
+        | HARDWARE
+        | {Feature.HOTPLUG_CPU, Feature.HOTPLUG_MEMORY}
         | {Feature.RENAME, Feature.CLONE, Feature.RESET, Feature.SCREENSHOT}
     )
     reasons = {
@@ -416,6 +451,9 @@ class TestDriver(LibvirtDriver):
         Feature.CONSOLE_VNC: "A simulated guest has no screen that moves; it has a still picture.",
         Feature.CONSOLE_SPICE: "A simulated guest has no screen that moves; it has a still picture.",
         Feature.MIGRATION_LIVE: "A simulated host has nowhere to migrate to.",
+        Feature.HOTPLUG_DISK: "libvirt's test driver plugs nothing into a guest that runs; change it for the next start.",
+        Feature.HOTPLUG_INTERFACE: "libvirt's test driver plugs nothing into a guest that runs; change it for the next start.",
+        Feature.HOST_DEVICES: "A simulated host has no devices to hand over.",
     }
     # It neither emulates nor virtualizes; of the contract's words these promise the least.
     profiles = {
@@ -425,6 +463,7 @@ class TestDriver(LibvirtDriver):
     keeps_inside_images = False
     is_real = False
     design = staticmethod(simulated.design)
+    hardware = Traits(offer=options.simulated, pins=False)
     address_sources = ("agent", "lease", "arp")
     free_memory_unit = 1024  # libvirt 9.0 answers KiB here where bytes are promised (measured)
     proof = Proof.REAL

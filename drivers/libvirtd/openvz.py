@@ -15,6 +15,7 @@ from drivers.libvirtd.kinds import (
     NO_SNAPSHOTS,
     POWER,
     SAVING,
+    SEALED,
     UNMADE,
     UNTRIED_HOLDINGS,
     LibvirtDriver,
@@ -128,6 +129,7 @@ class VirtuozzoDriver(LibvirtDriver):
     features = POWER | SAVING | {Feature.RESET}
     reasons = {
         **LATER,
+        **SEALED,
         **UNMADE,
         Feature.RENAME: NO_RENAME,
         **NO_SNAPSHOTS,

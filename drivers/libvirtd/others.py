@@ -8,6 +8,7 @@ from drivers.libvirtd.kinds import (
     NO_RENAME,
     NO_SNAPSHOTS,
     POWER,
+    SEALED,
     UNMADE,
     UNTRIED_HOLDINGS,
     LibvirtDriver,
@@ -32,6 +33,7 @@ class BhyveDriver(LibvirtDriver):
     features = (POWER - {Feature.SUSPEND, Feature.RESUME}) | {Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
     reasons = {
         **LATER,
+        **SEALED,
         **UNMADE,
         Feature.RENAME: NO_RENAME,
         **NO_SNAPSHOTS,
@@ -64,6 +66,7 @@ class CloudHypervisorDriver(LibvirtDriver):
     features = (POWER - {Feature.AUTOSTART, Feature.EVENTS}) | {Feature.CONSOLE_SERIAL}
     reasons = {
         **LATER,
+        **SEALED,
         **UNMADE,
         Feature.RENAME: NO_RENAME,
         **NO_SNAPSHOTS,

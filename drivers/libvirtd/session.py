@@ -35,6 +35,7 @@ from drivers.libvirtd.patience import Patience
 from drivers.libvirtd.session_clone import CloneFacet
 from drivers.libvirtd.session_create import CreateFacet
 from drivers.libvirtd.session_definition import DefinitionFacet
+from drivers.libvirtd.session_hardware import HardwareFacet
 from drivers.libvirtd.session_host import (
     HostFacet,
 )
@@ -78,6 +79,7 @@ class LibvirtSession(
     CreateFacet,
     CloneFacet,
     AddressFacet,
+    HardwareFacet,
     SnapshotFacet,
     StorageFacet,
     NetworkFacet,

@@ -14,7 +14,7 @@ from drivers.libvirtd.errors import gone_is_nothing, translate
 from drivers.libvirtd.facet import Facet
 from drivers.libvirtd.xml.element import append
 from drivers.libvirtd.xml.network import Filter, Interface, NetDevice, Port
-from drivers.networks import check_filter, users_of
+from drivers.netfilters import check_filter, outline, users_of
 from drivers.types import Feature, FilterInfo, HostInterface
 
 if TYPE_CHECKING:
@@ -116,17 +116,17 @@ class FilterFacet(Facet):
     def filter_define(self, xml: str, *, name: str = "") -> FilterInfo:
         """Make one, or change the one of this name. libvirt compares it with its schema, and brings it to guests that run."""
         there = {one.name: one for one in self.filters()}
-        document = Filter.parse(xml)
-        uses = [ref.filter for ref in document.refs if ref.filter]
         with refusing():
-            check_filter({one.name: one.uses for one in there.values()}, document.name or "", uses, changes=name)
+            new = outline(xml)
+            check_filter({one.name: one.uses for one in there.values()}, new.name, new.uses, changes=name)
+        document = Filter.parse(xml)
         if name and name not in there:
             raise NotFound(f"There is no network filter {name}.", filter=name)
-        if not name and document.name in there:
-            raise AlreadyExists(f"There is a network filter {document.name} already.", filter=document.name)
+        if not name and new.name in there:
+            raise AlreadyExists(f"There is a network filter {new.name} already.", filter=new.name)
         if name:
             _identify(document, there[name].uuid)
-        with translate(filter=document.name or ""):
+        with translate(filter=new.name):
             flags = libvirt.VIR_NWFILTER_DEFINE_VALIDATE
             return _filter(self._connection.nwfilterDefineXMLFlags(document.to_xml(), flags))
 

@@ -18,7 +18,10 @@ from drivers.libvirtd.errors import (
 from drivers.libvirtd.guests import (
     Profile,
 )
+from drivers.libvirtd.hardware import options
+from drivers.libvirtd.hardware.traits import Traits
 from drivers.libvirtd.kinds import (
+    HARDWARE,
     HOLDINGS,
     LATER,
     MAKING,
@@ -109,7 +112,15 @@ class XenDriver(LibvirtDriver):
     label = "Xen"
     product = "Xen"
     schemes = ("xen",)
-    features = POWER | HOLDINGS | SAVING | MAKING | {Feature.CLONE, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
+    features = (
+        POWER
+        | HOLDINGS
+        | SAVING
+        | MAKING
+        | HARDWARE
+        | {Feature.CLONE, Feature.CONSOLE_SERIAL, Feature.CONSOLE_VNC}
+        | {Feature.HOTPLUG_CPU, Feature.HOTPLUG_MEMORY, Feature.HOTPLUG_DISK, Feature.HOTPLUG_INTERFACE}
+    )
     reasons = {
         **LATER,
         Feature.RENAME: NO_RENAME,
@@ -120,6 +131,7 @@ class XenDriver(LibvirtDriver):
         Feature.SNAPSHOTS_DISK: "libvirt takes no snapshots of Xen guests.",
         Feature.SNAPSHOTS_MEMORY: "libvirt takes no snapshots of Xen guests.",
         Feature.SNAPSHOTS_LIVE: "libvirt takes no snapshots of Xen guests.",
+        Feature.HOST_DEVICES: "Never tried on Xen: hand devices over with xl pci-attach there.",
     }
     # All are domains of the type `xen`: what they are stands in the type of their operating system.
     profiles = {
@@ -141,6 +153,10 @@ class XenDriver(LibvirtDriver):
     console_force = libvirt.VIR_DOMAIN_CONSOLE_FORCE
     passes_screens = False
     design = staticmethod(xen.design)
+    # Pins cannot be set while it runs: libxl does not tell the map of the host's CPUs, which the client's library asks for (measured).
+    hardware = Traits(
+        offer=options.xen, disk_driver="qemu", block_driver="phy", plugs=("xen",), numbers_boot=False, pins=False
+    )
     address_sources = ("lease",)
     proof = Proof.REAL
     ways = libvirt_ways("xen")

@@ -1,16 +1,15 @@
 """What a guest is built of, as far as it can be changed by form: the values that `Session.hardware` gives, and the changing verbs take.
 
 Each device has a `key`, unique in its guest, by which it is found again: what it has now and what it has at its next start are
-compared by it. "" and 0 always mean: not said, the hypervisor's own choice.
+compared by it. "" and 0 always mean: not said, the hypervisor's own choice; so who updates a device says all of it again, and what
+is left empty goes back to that choice (but a disk's bus and format, which stay).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - what keeps these values as JSON reads the annotations
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +28,7 @@ class CpuHardware:
         vcpus: Those that are plugged in. `max_vcpus`: as many may be while it runs.
         sockets, cores, threads: The topology that it sees; their product is `max_vcpus`, or all are 0.
         mode: `host-passthrough host-model maximum custom`. `model`: with `custom`, its name.
-        pins: Number of a vCPU → CPUs of the host that it may run on, as ranges (`0-3,8`).
+        pins: Number of a vCPU → CPUs of the host that it may run on, as ranges (`0-3,8`). A pin to all of them is none.
         emulator_pins: Likewise, for what the hypervisor itself does for the guest.
         nodes: NUMA nodes that it sees.
         memory_nodes: NUMA nodes of the host that its memory comes from, as ranges. `memory_mode`: `strict preferred interleave`.
@@ -87,7 +86,8 @@ class DiskHardware:
     Attributes:
         target: Its name in the guest's definition (`vda`); "" at attaching: the next free one of its bus.
         device: `disk cdrom floppy lun`.
-        path: Where its contents are on the host; "" for an empty drive.
+        path: Where its contents are on the host; "" for an empty drive. What has no path there is read as `pool/volume` or
+            `rbd:name`, and may be given back so, to stay.
         cache: `none writeback writethrough directsync unsafe`. `io`: `native threads io_uring`. `discard`: `unmap ignore`.
         boot_order: 1, 2, …; 0: it is not booted from by number.
     """
@@ -119,7 +119,8 @@ class NicHardware:
     Attributes:
         direct: Interface of the host. `direct_mode`: `bridge vepa private passthrough`.
         link: `up` or `down`.
-        inbound_bytes_per_second, outbound_bytes_per_second: Seen from the guest; 0: not held to any.
+        inbound_bytes_per_second, outbound_bytes_per_second: Seen from the guest; 0: not held to any. A hypervisor may count in
+            whole KiB: then what is between is rounded down.
         filter: Name of a network filter.
         vlan: Tag, 1 to 4094; 0: none.
     """
@@ -145,7 +146,11 @@ class NicHardware:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisplayHardware:
-    """A screen (`vnc spice`) and the card behind it (`virtio qxl vga bochs …`). Never its password."""
+    """A screen (`vnc spice`) and the card behind it (`virtio qxl vga bochs …`). Never its password.
+
+    Attributes:
+        listen: Address of the host; `socket`: a socket there, for who may open the guest's screen; `none`.
+    """
 
     type: str
     listen: str = ""
@@ -165,7 +170,7 @@ class SimpleHardware:
         kind: `tpm rng watchdog serial balloon sound input`.
         model: As the hypervisor calls it; "" for its best.
         action: Of a watchdog: what happens when it bites (`reset poweroff pause none dump inject-nmi`).
-        number: Of a serial port: 0, 1, …
+        number: Of a serial port: 0, 1, …; of other kinds, where there are several, their place among them.
     """
 
     kind: str
@@ -175,8 +180,8 @@ class SimpleHardware:
 
     @property
     def key(self) -> str:
-        """`tpm`, `serial/0`."""
-        return f"{self.kind}/{self.number}" if self.kind == "serial" else self.kind
+        """`tpm`, `serial/0`; `rng/1` for the second one."""
+        return f"{self.kind}/{self.number}" if self.kind == "serial" or self.number else self.kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,8 @@ class DiskSpec:
     Attributes:
         bus: `virtio scsi sata ide usb xen`; "" takes what is best for the guest.
         device: `disk` or `cdrom`.
-        seed: A CD that nothing boots from: the system that runs from the disks reads it, with the drivers that it has for those.
+        seed: Nothing boots from it; the system that runs from the disks reads it. Where a CD would be seen late or never it is made
+            a disk that cannot be written to.
     """
 
     pool: str

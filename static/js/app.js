@@ -168,6 +168,7 @@ bind(t("Everywhere"), [
   { keys: "g h", does: t("Hosts"), run: go("/hosts") },
   { keys: "g p", does: t("Storage"), run: go("/storage") },
   { keys: "g n", does: t("Networks"), run: go("/networks") },
+  { keys: "g y", does: t("Topology"), run: go("/topology") },
   { keys: "g i", does: t("Images"), run: go("/images") },
   { keys: "g t", does: t("Snapshot schedules"), run: go("/snapshot-schedules") },
   { keys: "g j", does: t("Operations"), run: go("/operations") },

@@ -5,6 +5,7 @@
  */
 import { ApiError, api, curl } from "./api.js";
 import { $, $$, debounce, fill, html, icon, make } from "./dom.js";
+import { look } from "./findings.js";
 import { size } from "./format.js";
 import { t, tn } from "./i18n.js";
 import { say } from "./notify.js";
@@ -357,31 +358,7 @@ async function plan() {
 const planLater = debounce(plan, 350);
 
 /* ---- documents ---- */
-/** Looks at what is typed for cloud-init, with its own schema. */
-async function look() {
-  const body = Object.fromEntries(
-    ["user_data", "network_config"].filter((name) => value(name)).map((name) => [name, field(name).value]),
-  );
-  const lists = $$("[data-findings]", form ?? document);
-  if (!Object.keys(body).length) {
-    for (const one of lists) fill(one, html``);
-    return;
-  }
-  const found = await api("POST", "/cloud-init/validate", body, { idempotency: "" }).catch(() => null);
-  if (!found) return;
-  for (const one of lists) {
-    const start = `/${one.dataset.findings}`;
-    const lines = [
-      ...found.errors.map((/** @type {any} */ e) => ({ ...e, css: "crit" })),
-      ...found.warnings.map((/** @type {any} */ w) => ({ ...w, css: "warn" })),
-    ].filter((each) => each.path.startsWith(start));
-    fill(
-      one,
-      html`${lines.map((each) => html`<li class="${each.css}">${icon("warn")}<span>${each.line ? t("Line %(n)s", { n: each.line }) : ""} <code>${each.path.slice(start.length)}</code> ${each.detail}</span></li>`)}`,
-    );
-  }
-}
-const lookLater = debounce(look, 400);
+const lookLater = debounce(() => form && look(form), 400);
 
 /* ---- sending ---- */
 /** @param {HTMLElement} button @param {() => Promise<void>} work */

@@ -25,6 +25,7 @@ const PAGES = [
   { name: t("Storage"), url: "/storage", icon: "storage", keys: "g p" },
   { name: t("Networks"), url: "/networks", icon: "network", keys: "g n" },
   { name: t("Images"), url: "/images", icon: "image", keys: "g i" },
+  { name: t("Topology"), url: "/topology", icon: "topology", keys: "g y" },
   { name: t("Snapshot schedules"), url: "/snapshot-schedules", icon: "clock", keys: "g t" },
   { name: t("Operations"), url: "/operations", icon: "ops", keys: "g j" },
   { name: t("Events"), url: "/events", icon: "events", keys: "g e" },

@@ -12,7 +12,7 @@ import { failure } from "./notify.js";
 /**
  * Sends, and says what became of it.
  * @param {string} title
- * @param {"POST" | "PATCH" | "DELETE"} method
+ * @param {"POST" | "PUT" | "PATCH" | "DELETE"} method
  * @param {string} path below /api/v1
  * @param {unknown} [body]
  */
@@ -81,11 +81,12 @@ export function forgetWrong(form) {
  * @param {HTMLFormElement} form
  * @param {string} path
  * @param {() => unknown} body
+ * @param {string} [method]
  */
-export function showCall(form, path, body) {
+export function showCall(form, path, body, method = "POST") {
   const code = /** @type {HTMLElement} */ ($(".asrest pre", form));
   const draw = () => {
-    code.textContent = curl("POST", path, body());
+    code.textContent = curl(method, path, body());
   };
   form.addEventListener("input", draw);
   draw();

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import PHONE, live
 from tests.browser.test_pages import check
-from tests.labs.local import PREFIX, QEMU_URI, unique_name, virsh
+from tests.labs.local import PREFIX, QEMU_URI, run, unique_name, virsh
 from tests.transfers import files
 
 if TYPE_CHECKING:
@@ -89,3 +89,29 @@ def test_what_is_wrong_says_so_at_its_field_while_one_types(
     page.get_by_role("button", name="Create guest").click()
     expect(page).to_have_url(re.compile("/vms/new$"))
     check(page, "new guest, wrong")
+
+
+def test_its_seed_is_read_changed_and_found_on_the_volume(
+    new_page: Callable[..., Page], product: Server, pool: str, pool_home: Path
+) -> None:
+    name = unique_name("new")
+    spec = {
+        "name": name, "driver": "qemu", "start": False, "graphics": "none", "interfaces": [],
+        "disks": [{"image": "base.qcow2", "pool": pool}], "cloud_init": {"packages": ["git"]},
+    }  # fmt: skip
+    vm = product.api("POST", "/vms", json=spec, Prefer="wait=40").json()["result"]["vm"]
+    page = new_page()
+    page.goto(f"/vms/{vm}/cloud-init")
+    live(page)
+    data = page.get_by_label("User data")
+    expect(data).to_have_value(re.compile("- git"))
+    check(page, "cloud-init")
+    data.fill("#cloud-config\npackages: nginx\n")
+    expect(page.locator("[data-findings=user_data] li")).to_contain_text("Line 2")
+    data.fill("#cloud-config\npackages: [nginx]\n")
+    expect(page.locator("[data-findings=user_data] li")).to_have_count(0)
+    page.get_by_role("button", name="Write the seed").click()
+    expect(page.get_by_text("It is read at the next boot.")).to_be_visible()
+    (file,) = (pool_home / "p").glob("*-seed.iso")
+    assert "packages: [nginx]" in run("isoinfo", "-R", "-x", "/user-data", "-i", file)
+    assert f"instance-id: i-{vm}-" in run("isoinfo", "-R", "-x", "/meta-data", "-i", file)

@@ -190,10 +190,13 @@ def test_network_config_of_ones_own_then_that_else_dhcp_by_address() -> None:
     made = seed_of(Parts(instance_id="i", hostname="h", macs=["52:54:00:00:00:01", "52:54:00:00:00:02"])).network_config
     assert check_network_config(made).ok
     devices = yaml.safe_load(made)["ethernets"]
-    assert [(one["match"]["macaddress"], one["dhcp4"], one.get("optional")) for one in devices.values()] == [
-        ("52:54:00:00:00:01", True, None),
-        ("52:54:00:00:00:02", True, True),
+    assert [
+        (one["match"]["macaddress"], one["set-name"], one["dhcp4"], one.get("optional")) for one in devices.values()
+    ] == [
+        ("52:54:00:00:00:01", "eth0", True, None),
+        ("52:54:00:00:00:02", "eth1", True, True),
     ]
+    assert seed_of(Parts(instance_id="i", hostname="h", macs=["52:54:00:00:00:01"])).network_config == ""
     own = "network: {version: 2, ethernets: {eth0: {dhcp4: true}}}"
     seed = seed_of(Parts(instance_id="i", hostname="h", network_config=own))
     assert yaml.safe_load(seed.network_config) == {"version": 2, "ethernets": {"eth0": {"dhcp4": True}}}

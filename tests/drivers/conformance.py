@@ -39,6 +39,7 @@ from drivers.types import (
 )
 from tests import scorecard
 from tests.drivers.conformance_clone import CloneConformance
+from tests.drivers.conformance_hardware import HardwareConformance
 from tests.drivers.conformance_snapshots import SnapshotConformance
 from tests.drivers.holdings import HoldingsConformance
 from tests.waiting import wait_until
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drivers.base import Console, Driver, Session
-    from drivers.types import Endpoint
+    from drivers.types import DiskHardware, Endpoint, NicHardware
 
 NOBODY = GuestRef(uuid="00000000-0000-0000-0000-0000000000ff", name="nobody")
 
@@ -79,8 +80,10 @@ VERBS: dict[Feature, Callable[[Session, GuestRef], object]] = {
     Feature.SNAPSHOTS_MEMORY: lambda session, ref: session.snapshot_create(
         ref, SnapshotSpec(name="first", memory=True)
     ),
+    Feature.HARDWARE: lambda session, ref: session.hardware(ref),
+    Feature.HOST_DEVICES: lambda session, _ref: session.host_devices(),
 }
-ASKS_NO_GUEST = frozenset({Feature.DEFINE, Feature.EVENTS, Feature.CREATE})
+ASKS_NO_GUEST = frozenset({Feature.DEFINE, Feature.EVENTS, Feature.CREATE, Feature.HOST_DEVICES})
 """Verbs that a guest which is not there does not stop."""
 """Verbs of guests; those of storage and networks stand in `holdings.EVERY_VERB`."""
 NEEDS_RUNNING = (
@@ -118,6 +121,11 @@ class Lab:
         network: Name of a network that is there, and has given no address out.
         has_leases: Whether networks tell what they gave out.
         runs_networks: Whether the host has what a network needs to be started.
+        disk: A disk that can be given to a guest made by `make`, while it runs too where that can be; None where it has none.
+        nic: Likewise, an interface; its network or bridge works.
+        plugged: A guest that runs, and lets go of what is taken from it; `started` where that is any.
+        balloons: Whether such a guest gives memory back when it is asked to.
+        most_vcpus: What a guest can have while it runs.
     """
 
     driver: Driver
@@ -143,6 +151,11 @@ class Lab:
     network: str = "default"
     has_leases: bool = True
     runs_networks: bool = True
+    disk: Callable[[], DiskHardware] | None = None
+    nic: Callable[[], NicHardware] | None = None
+    plugged: Callable[[], GuestRef] | None = None
+    balloons: bool = True
+    most_vcpus: int = 2
 
     def has(self, feature: Feature) -> bool:
         return feature in self.driver.features
@@ -211,7 +224,7 @@ def ask(console: Console, question: bytes, answer: bytes, seconds: float = 60.0)
         patience = min(2.0, patience * 2)
 
 
-class Conformance(SnapshotConformance, CloneConformance, HoldingsConformance):
+class Conformance(SnapshotConformance, CloneConformance, HardwareConformance, HoldingsConformance):
     """Derive, and give a `lab` fixture."""
 
     # -- what is declared -----------------------------------------------------------------------------------------

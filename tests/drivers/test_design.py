@@ -311,18 +311,23 @@ def test_a_disk_goes_on_the_bus_that_was_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("changes", "bus"),
+    "case",
     [
-        ({}, "scsi"),
-        ({"disks": (dataclasses.replace(DISK, bus="sata"), SEED)}, "sata"),
-        ({"os_id": "http://microsoft.com/win/2k22"}, "sata"),
-        ({"disks": (DISK, dataclasses.replace(SEED, bus="ide"))}, "ide"),
+        ({}, ("vda", "disk"), ("vdb", "disk")),
+        ({"disks": (dataclasses.replace(DISK, bus="scsi"), SEED)}, ("sda", "disk"), ("sdb", "disk")),
+        ({"disks": (dataclasses.replace(DISK, bus="sata"), SEED)}, ("sda", "disk"), ("sdb", "cdrom")),
+        ({"os_id": "http://microsoft.com/win/2k22"}, ("vda", "disk"), ("sda", "cdrom")),
+        ({"disks": (CD, DISK, SEED)}, ("sda", "cdrom"), ("vda", "disk"), ("vdb", "disk")),
     ],
-    ids=["a kernel for clouds", "no virtio", "windows", "as asked"],
+    ids=["virtio", "virtio-scsi", "sata", "windows", "with an installer"],
 )
-def test_a_seed_is_where_the_system_on_the_disk_has_drivers(changes, bus):
-    made = built(kvm, qemu_host(), **{"disks": (DISK, SEED), "machine": "pc" if bus == "ide" else "", **changes})
-    assert [one.bus for one in made.disks if one.device == "cdrom"] == [bus]
+def test_a_seed_is_where_the_system_on_the_disk_sees_it_and_nothing_boots_from_it(case):
+    changes, *expected = case
+    made = built(kvm, qemu_host(), **{"disks": (DISK, SEED), **changes})
+    assert [(one.target, one.device) for one in made.disks] == expected
+    seed = list(made.disks)[-1]
+    assert (seed.readonly, seed.boot_order, seed.discard) == (True, None, None)
+    assert None not in [one.boot_order for one in list(made.disks)[:-1]]
 
 
 @pytest.mark.parametrize(

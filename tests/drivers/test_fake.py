@@ -24,6 +24,7 @@ from drivers.errors import (
 from drivers.fake import FakeDriver, FakeWorld, drop_world, world
 from drivers.types import (
     AddressInfo,
+    DiskHardware,
     DiskSpec,
     Feature,
     GuestEventKind,
@@ -31,6 +32,7 @@ from drivers.types import (
     GuestRef,
     GuestSpec,
     GuestState,
+    NicHardware,
     NicSpec,
 )
 from tests.drivers.conformance import Conformance, Lab
@@ -87,6 +89,8 @@ def lab(place: FakeWorld, session):
         boot_seconds=1,
         spec=lambda: SPEC,
         addressed=addressed,
+        disk=lambda: DiskHardware(target="vdx", bus="virtio", path="/pool/more.qcow2", format="qcow2"),
+        nic=lambda: NicHardware(mac="52:54:00:00:00:99", network="default", model="virtio"),
     )
 
 

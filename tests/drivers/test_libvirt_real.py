@@ -25,6 +25,7 @@ from drivers.libvirtd import (
     streams,
 )
 from drivers.types import (
+    DiskHardware,
     DiskSpec,
     Endpoint,
     Feature,
@@ -32,6 +33,7 @@ from drivers.types import (
     GuestRef,
     GuestSpec,
     GuestState,
+    NicHardware,
     NicSpec,
     SnapshotSpec,
     Technique,
@@ -45,6 +47,17 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.real
 
 SCREEN = ("--vnc", "unix")
+
+
+NIC = "52:54:00:76:6d:01"
+
+
+def blank_disk(home: Path) -> Path:
+    """A MiB that a guest may write to."""
+    path = home / "blank.img"
+    path.write_bytes(bytes(1 << 20))
+    path.chmod(0o666)
+    return path
 
 
 def ref_of(guest: local.Guest) -> GuestRef:
@@ -113,6 +126,10 @@ def qemu(request, qemu_guest, qemu_spec, pool_home, lab_network):
         make_kept=lambda: ref_of(qemu_guest(kind="qcow2")),
         pool_target=lambda name: str(pool_home / name),
         network=lab_network,
+        disk=lambda: DiskHardware(target="sdx", bus="scsi", path=str(blank_disk(pool_home)), format="raw"),
+        nic=lambda: NicHardware(mac=NIC, network=request.getfixturevalue("dhcp_network"), model="virtio"),
+        plugged=lambda: ref_of(qemu_guest("--vcpus", "1/2", ready=True)),
+        balloons=False,  # what is started quickly has no system in it; see test_libvirt_hardware
     )
     session.close()
 
@@ -149,6 +166,7 @@ def lxc(request, lxc_guest, lxc_spec, pool_home, lab_network):
         addressed=addressed,
         pool_target=lambda name: str(pool_home / name),
         network=lab_network,
+        nic=lambda: NicHardware(mac=NIC, network=request.getfixturevalue("dhcp_network")),
     )
     session.close()
 

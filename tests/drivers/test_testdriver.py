@@ -8,12 +8,14 @@ import pytest
 
 from drivers import registry
 from drivers.types import (
+    DiskHardware,
     DiskSpec,
     Endpoint,
     GuestKind,
     GuestRef,
     GuestSpec,
     GuestState,
+    NicHardware,
     NicSpec,
     Technique,
     VirtualizationType,
@@ -71,6 +73,8 @@ def lab(endpoint):
             interfaces=(NicSpec(network="default"),),
         ),
         addressed=addressed,
+        disk=lambda: DiskHardware(target="vdx", bus="virtio", path="/x/more.img", format="raw"),
+        nic=lambda: NicHardware(mac="52:54:00:00:00:99", network="default", model="virtio"),
         has_bytes=False,
         has_leases=False,
     )

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from drivers import registry
-from drivers.errors import AuthFailed, DriverError, NotFound, Unreachable, WrongState
+from drivers.errors import AuthFailed, DriverError, NotFound, Unreachable, Unsupported, WrongState
 from drivers.libvirtd.xen import DOMAIN_0
 from drivers.types import (
+    CpuHardware,
     Credentials,
+    DiskHardware,
     DiskSpec,
     Endpoint,
     Feature,
     GuestRef,
     GuestSpec,
     GuestState,
+    NicHardware,
     NicSpec,
     Technique,
     VirtualizationType,
@@ -102,6 +105,9 @@ def xen(xen_host, session, make, spec, network) -> Lab:
         makes_qcow2=False,  # its dom0 has no qemu-img
         network=network,
         runs_networks=False,  # nor iptables
+        disk=lambda: DiskHardware(target="xvdx", bus="xen", path="/dev/loop0", format="raw"),
+        nic=lambda: NicHardware(mac="00:16:3e:76:6d:01", bridge="xenbr0"),
+        most_vcpus=1,  # libxl gives a guest no more than the host has, which has one
     )
 
 
@@ -116,7 +122,7 @@ def booted(session: Session, ref: GuestRef) -> GuestRef:
 
 
 class BootedLab(Lab):
-    """A paravirtualized guest takes part in its own saving: its kernel must be up."""
+    """A paravirtualized guest takes part in its own saving, and in what is plugged in: its kernel must be up."""
 
     def started(self) -> GuestRef:
         return booted(self.session, super().started())
@@ -125,7 +131,8 @@ class BootedLab(Lab):
 class TestXen(Conformance):
     @pytest.fixture
     def lab(self, request: pytest.FixtureRequest, xen: Lab) -> Lab:
-        return BootedLab(**vars(xen)) if "managed_save" in request.node.name else xen
+        awake = ("managed_save", "is_plugged", "given_back")
+        return BootedLab(**vars(xen)) if any(words in request.node.name for words in awake) else xen
 
     def test_screen_as_rfb_and_as_picture(self, lab: Lab, xen_host: XenHost, tmp_path: Path) -> None:
         super().test_screen_as_rfb_and_as_picture(lab)
@@ -328,3 +335,28 @@ def test_a_daemon_without_the_driver_says_so(xen_host):
     with pytest.raises(Unreachable) as refusal:
         registry.get("qemu").open(Endpoint(driver="qemu", uri=uri))
     assert "no connection driver" in refusal.value.context["libvirt_message"]
+
+
+# -- hardware --------------------------------------------------------------------------------------------------------
+def test_a_vcpu_is_taken_from_a_guest_that_runs_and_no_pin_is_set(session, make, xen_host):
+    """No vCPU can be added here: libxl gives a guest no more than the host has, and this one has one."""
+    ref = make()
+    session.update(ref, CpuHardware(vcpus=2, max_vcpus=2), live=False, defined=True)
+    session.start(ref)
+    booted(session, ref)
+    session.update(ref, CpuHardware(vcpus=1, max_vcpus=2), live=True, defined=True)
+    assert session.hardware(ref).live == session.hardware(ref).defined
+    assert [line.split()[-1] for line in xen_host.virsh("vcpucount", ref.uuid).splitlines()] == ["2", "2", "1", "1"]
+    scorecard.works("xen", Feature.HOTPLUG_CPU)
+    with pytest.raises(Unsupported, match="pins: it takes effect"):
+        session.update(ref, CpuHardware(vcpus=1, max_vcpus=2, pins={0: "0"}), live=True, defined=True)
+
+
+def test_a_disk_in_a_file_is_not_in_the_definition_when_xen_refuses_it(session, make):
+    ref = make()
+    session.start(ref)
+    with pytest.raises(DriverError, match="device model in dom0"):
+        session.attach(
+            ref, DiskHardware(path="/var/lib/libvirt/images/disk.img", format="raw"), live=True, defined=True
+        )
+    assert session.hardware(ref).defined.disks == ()

@@ -12,8 +12,10 @@ from django.db import connections
 from accounts.actor import SYSTEM
 from core.errors import BadInput, Missing
 from drivers.errors import AlreadyExists, Unreachable, WrongState
-from drivers.types import NetworkSpec
+from drivers.types import NetworkSpec, PortGroup
 from events.models import Event
+from hosts.inventory import interfaces_observe
+from hosts.models import HostInterface
 from networks import services
 from networks.guests import InUse
 from networks.inventory import networks_observe
@@ -85,6 +87,8 @@ def plug(network: Network, name: str = "web", **values: Any) -> None:
 
 
 GOOD = ("succeeded", "")
+BARE = {"address": "", "dhcp_start": "", "dhcp_end": ""}
+"""Of modes whose hosts have no address in it."""
 
 
 def test_a_fresh_hosts_network_is_started_and_stopped(place: Place, network: Network, workers: Workers) -> None:
@@ -181,9 +185,14 @@ def test_a_subnet_that_the_host_has_in_use_is_said(place: Place, workers: Worker
         ({"bridge": "virbr0"}, "/bridge"),
         ({"dhcp_end": "10.78.0.9"}, "/dhcp_end"),
         ({"domain": "<x>"}, "/domain"),
+        ({"mode": "bridge", "bridge": "br7"} | BARE, "/bridge"),
+        ({"mode": "openvswitch", "bridge": "br7"} | BARE, "/bridge"),
+        ({"mode": "macvtap", "device": "eth7"} | BARE, "/device"),
+        ({"vlans": (42,)}, "/vlans"),
     ],
 )
 def test_a_wrong_network_says_where(place: Place, network: Network, values: dict[str, Any], pointer: str) -> None:
+    HostInterface.objects.create(host=place.hypervisor.host, name="br0", kind="bridge")
     with pytest.raises(BadInput) as raised:
         make(place, **values)
     assert pointer in [one["pointer"] for one in raised.value.errors]
@@ -193,6 +202,27 @@ def test_a_wrong_network_says_where(place: Place, network: Network, values: dict
 def test_a_bridge_that_the_host_has_may_be_used_twice(place: Place, network: Network, workers: Workers) -> None:
     bridged = {"mode": "bridge", "bridge": "virbr0", "address": "", "dhcp_start": "", "dhcp_end": ""}
     assert said(make(place, **bridged), workers) == GOOD
+
+
+def test_each_mode_is_made_of_what_the_host_has(place: Place, workers: Workers) -> None:
+    place.world.networks.add_interface("br0", "bridge")
+    place.world.networks.add_interface("eth0")
+    interfaces_observe(place.hypervisor, place.world.networks.host_interfaces())
+    groups = (PortGroup(name="red", vlans=(7,), default=True), PortGroup(name="all", vlans=(7, 8)))
+    tagged = {"mode": "openvswitch", "bridge": "br0", "vlans": (42,), "port_groups": groups}
+    assert said(make(place, name="ovs", **tagged, **BARE), workers) == GOOD
+    assert said(make(place, name="tap", mode="macvtap", device="eth0", macvtap="vepa", **BARE), workers) == GOOD
+    assert said(make(place, name="six", address6="fd00:9::1/64", mtu=9000), workers) == GOOD
+    ovs, tap, six = (Network.objects.get(name=name) for name in ("ovs", "tap", "six"))
+    assert (ovs.mode, ovs.bridge, ovs.vlans, ovs.port_groups[1]["vlans"]) == ("openvswitch", "br0", [42], [7, 8])
+    assert (tap.mode, tap.devices, tap.macvtap, tap.bridge) == ("macvtap", ["eth0"], "vepa", "")
+    assert (six.addresses, six.mtu) == (["10.77.0.1/24", "fd00:9::1/64"], 9000)
+
+
+def test_what_a_host_lost_meanwhile_is_said(place: Place, workers: Workers) -> None:
+    HostInterface.objects.create(host=place.hypervisor.host, name="eth7", kind="ethernet")
+    place.world.networks.add_interface("eth0")
+    assert said(make(place, mode="macvtap", device="eth7", **BARE), workers) == ("failed", "not_found")
 
 
 def test_removing_it_leaves_a_tombstone_and_another_of_its_name_alone(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
-import pycdlib
 import pytest
 
 from accounts.choices import Scope
@@ -132,41 +130,3 @@ def test_addresses_of_a_guest_are_in_its_json(farm: Farm, api: Api) -> None:
     made = api.post("/vms", {**SPEC, "wait_for": "address", "wait_timeout_seconds": 1}, Prefer="wait=20").json()
     vm = api.get(f"/vms/{made['error']['context']['vm']}").json()
     assert (vm["addresses"], set(vm["address_reasons"])) == ([], {"agent", "lease", "arp"})
-
-
-def seed(farm: Farm) -> dict[str, str]:
-    """What lies in the guest's seed now."""
-    name = next(name for name in farm.volumes() if name.endswith("-seed.iso"))
-    image = pycdlib.PyCdlib()
-    image.open_fp(io.BytesIO(bytes(farm.world.storage.content("default", name))))
-    found = {}
-    for file in ("meta-data", "user-data"):
-        out = io.BytesIO()
-        image.get_file_from_iso_fp(out, joliet_path=f"/{file}")
-        found[file] = out.getvalue().decode()
-    return found
-
-
-def test_another_seed_for_a_guest_that_is_off_then_a_new_instance_at_its_next_boot(farm: Farm, api: Api) -> None:
-    made = api.post("/vms", {**SPEC, "start": False, "cloud_init": {"packages": ["git"]}}, Prefer="wait=20").json()
-    path = f"/vms/{made['result']['vm']}/cloud-init"
-    before = seed(farm)
-    larger = "#cloud-config\n# " + "x" * 100_000 + "\nhostname: again\n"
-    answer = api.post(path, {"user_data": larger}, Prefer="wait=20").json()
-    assert answer["state"] == "succeeded", answer["error"]
-    after = seed(farm)
-    assert "hostname: again" in after["user-data"]
-    assert "git" not in after["user-data"]
-    assert before["meta-data"] != after["meta-data"]
-    assert answer["result"]["instance_id"] in after["meta-data"]
-    assert answer["params"]["cloud_init"] == "<hidden>"
-
-
-def test_another_seed_where_that_cannot_be_then_why(farm: Farm, api: Api, viewer: User) -> None:
-    without = api.post("/vms", {**SPEC, "start": False}, Prefer="wait=20").json()["result"]["vm"]
-    assert api.post(f"/vms/{without}/cloud-init", {}).json()["code"] == "no_seed"
-    runs = api.post("/vms", {**SPEC, "name": "b", "cloud_init": {}}, Prefer="wait=20").json()["result"]["vm"]
-    assert api.post(f"/vms/{runs}/cloud-init", {}).json()["code"] == "wrong_state"
-    wrong = api.post(f"/vms/{runs}/cloud-init", {"user_data": "packages: []"}).json()
-    assert wrong["errors"][0]["pointer"] == "/user_data"
-    assert api.of(viewer).post(f"/vms/{runs}/cloud-init", {}).status_code == 403

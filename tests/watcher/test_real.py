@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from hosts.choices import LinkState
 from hosts.models import Host, Hypervisor
 from metrics import store
 from metrics.models import Sample
+from networks.models import Network, NetworkFilter
 from tests.labs import local
 from tests.labs.fixtures import require_libvirtd
 from tests.labs.local import virsh
@@ -175,3 +178,26 @@ def _define_and_undefine(uri: str) -> None:
     virsh(uri, "undefine", name)
     wait_until(lambda: state_of(name) is None, 1, "undefine seen")
     (local.LABS_DIR / f"{name}.xml").unlink()
+
+
+def test_what_somebody_does_by_virsh_shows_within_a_second(watching):
+    require_libvirtd(local.QEMU_URI)
+    add_host("here", local.QEMU_URI, driver="qemu")
+    watching.start()
+    name = f"{local.PREFIX}{uuid.uuid4().hex[:8]}"
+    rows = Network.objects.filter(name=name, gone_at=None)
+    wait_until(NetworkFilter.objects.exists, 30, "the first survey")
+    xml = f"<network><name>{name}</name></network>"
+    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+        file.write(xml)
+        file.flush()
+        try:
+            virsh(local.QEMU_URI, "net-define", file.name)
+            wait_until(lambda: rows.filter(active=False).exists(), 1, "defined")
+            virsh(local.QEMU_URI, "net-start", name)
+            wait_until(lambda: rows.filter(active=True).exists(), 1, "started")
+            virsh(local.QEMU_URI, "net-destroy", name)
+            wait_until(lambda: rows.filter(active=False).exists(), 1, "stopped")
+        finally:
+            virsh(local.QEMU_URI, "net-undefine", name)
+    wait_until(lambda: not rows.exists(), 1, "undefined")

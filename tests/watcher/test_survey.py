@@ -13,7 +13,7 @@ from drivers.fake import FakeDriver
 from drivers.types import StorageState
 from events.models import Event
 from hosts.services import host_refresh
-from networks.models import Network
+from networks.models import Network, NetworkFilter
 from storage.models import StoragePool, Volume
 from tests.waiting import wait_until
 from tests.watcher.conftest import add_host, online, state_of
@@ -210,3 +210,23 @@ def test_news_of_one_pool_reads_the_volumes_of_that_one_alone(service, make_worl
     place.storage.pool_refresh("small")
     wait_until(lambda: volumes() == {"a"}, 1, "the volumes of a pool that was refreshed")
     assert (place.calls["volumes"], place.calls["networks"]) == (3, 1)
+
+
+def test_what_networks_are_made_of_is_surveyed_too(service, make_world):
+    place = make_world()
+    place.networks.add_interface("eth0", mac="52:54:00:AA:00:09")
+    place.networks.add_interface("br0", "bridge", up=None, speed_mbps=None)
+    place.networks.add_filter("clean")
+    [hypervisor] = add_host("a", place.endpoint.uri)
+    service.start()
+    interfaces = hypervisor.host.interfaces.order_by("name").values_list("name", "kind", "mac", "up", "speed_mbps")
+    wait_until(lambda: len(interfaces.all()) == 2 and NetworkFilter.objects.exists(), 10, "the first look")
+    assert list(interfaces.all()) == [
+        ("br0", "bridge", "", None, None),
+        ("eth0", "ethernet", "52:54:00:aa:00:09", True, 1000),
+    ]
+    place.networks.add_interface("eth0", up=False)
+    place.networks.filter_delete("clean")
+    wait_until(lambda: not hypervisor.host.interfaces.get(name="eth0").up, 5, "a link that went")
+    wait_until(lambda: NetworkFilter.objects.get().gone_at, 5, "a filter that went")
+    assert Event.objects.filter(type="host.changed", data__changed__interfaces=["br0", "eth0"]).count() == 2

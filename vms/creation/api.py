@@ -16,7 +16,7 @@ from operations.api import OperationOut
 from operations.models import Operation
 from vms import services
 from vms.api import router  # a path has all its methods in one router
-from vms.creation.spec import DOCUMENT_MAX, CloudInitIn, NewVM, XmlSpec
+from vms.creation.spec import DOCUMENT_MAX, NewVM, XmlSpec
 
 __all__ = ["router"]  # whoever mounts it wants these too
 
@@ -103,24 +103,6 @@ def vm_create(
         return answer({"placement": placement, "spec": settled, "definition": services.drafted(ended)})
 
     return Awaited(services.vm_draft(plan=plan, by=by), build, wait_seconds=services.READING_WAIT_SECONDS)
-
-
-@router.post(
-    "/vms/{uuid:vm_id}/cloud-init",
-    response={202: OperationOut, 200: OperationOut},
-    operation_id="change_cloud_init",
-    summary="Another seed for cloud-init",
-)
-@access("vm.edit")
-@problems(409, 503)
-def vm_cloud_init(request: HttpRequest, vm_id: UUID, payload: CloudInitIn) -> HttpResponse:
-    """An operation. All that cloud-init shall find must be said: what stood there before is not known here.
-
-    The guest must be off, and have a seed that was made here. Its next boot is a new instance to cloud-init: what it does once, it
-    does again (host keys among it).
-    """
-    by = actor_of(request)
-    return Started(request, services.vm_reseed(vm=services.vm_get(vm_id, by=by), asked=payload, by=by), by)
 
 
 @router.post(

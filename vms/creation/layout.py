@@ -6,7 +6,7 @@ import secrets
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from accounts.policy import visible
 from core.units import format_bytes
@@ -21,16 +21,20 @@ from operations.models import Operation
 from storage.models import StoragePool, Volume
 from storage.reach import STATE_WORDS
 from storage.uses import uses_of
+from vms.cloning.selectors import versions_named
 from vms.creation.plan import PlannedDisk, PlannedFile, PlannedNic, wrong
-from vms.creation.spec import BootIn, DiskIn, InterfaceIn, VMSpec
+from vms.creation.spec import BootIn, Bus, DiskIn, InterfaceIn, VMSpec
 from vms.models import VM, VMNic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from accounts.actor import Actor
+    from core.errors import BadInput
     from hosts.advisor import Place
+    from vms.cloning.models import TemplateVersion, TemplateVolume
 
+BUSES: Final = frozenset(get_args(Bus))
 SECTOR: Final = 512
 MAKING: Final = "vm.create"
 """The kind of operations whose parameters are a plan."""
@@ -79,6 +83,9 @@ class Known:
         self.owner = by.user.get_username() if by.user is not None else ""
         self.named = [disk.image for disk in spec.disks if disk.image is not None]
         self.images = self._images()
+        self.templates = versions_named(
+            list(dict.fromkeys(disk.template for disk in spec.disks if disk.template is not None)), by=by
+        )
         self.spec = spec
         self.pools: dict[uuid.UUID, list[StoragePool]] = {}
         self.networks: dict[uuid.UUID, list[Network]] = {}
@@ -95,6 +102,11 @@ class Known:
         found = {text: by_id[one] for text, one in ids.items() if one is not None and one in by_id}
         by_name = {row.name: row for row in rows.filter(name__in=self.named)}
         return {**{text: by_name[text] for text in self.named if text in by_name}, **found}
+
+    @property
+    def template(self) -> TemplateVersion | None:
+        """The one that the guest is made from; of several the first."""
+        return next((self.templates[one.template] for one in self.spec.disks if one.template in self.templates), None)
 
     def look_at(self, candidates: Iterable[Place]) -> None:
         """Read pools and networks of their hosts, and where the name is taken: three queries, none for what was read before."""
@@ -117,6 +129,8 @@ class Known:
         for number, disk in enumerate(self.spec.disks):
             if disk.image in self.images:
                 usable(self.images[disk.image], f"/disks/{number}/image")
+            if disk.template is not None and disk.template not in self.templates:
+                raise no_template(number, disk.template)
 
 
 def usable(image: Image, where: str) -> None:
@@ -125,6 +139,11 @@ def usable(image: Image, where: str) -> None:
         raise wrong(where, f"{image.name} is still being imported")
     if image.state == ImageState.FAILED:
         raise wrong(where, f"the import of {image.name} has failed; import it again")
+
+
+def no_template(number: int, text: str) -> BadInput:
+    """There is none of this name or id, or it has no such version."""
+    return wrong(f"/disks/{number}/template", f"there is no template {text}, or it has no such version")
 
 
 def _uuid(text: str) -> uuid.UUID | None:
@@ -154,6 +173,57 @@ class Layout:
         """What its volumes are called, before the part that says which: nobody else's begin so."""
         return f"{self.spec.name}-{self.vm_id.hex[-8:]}"
 
+    def disks(self) -> list[PlannedDisk]:
+        """All of them. A template stands for all of its own, which are numbered on from the last where it has several."""
+        found, more = [], len(self.spec.disks)
+        for number, disk in enumerate(self.spec.disks):
+            if disk.template is None:
+                found.append(self.disk(number, disk))
+                continue
+            volumes = self._template_volumes(number, disk.template)
+            for place, volume in enumerate(volumes):
+                first = place == 0
+                mine = disk if first else disk.model_copy(update={"size_bytes": None})
+                found.append(self._from_template(number if first else more, mine, volume, where=f"/disks/{number}"))
+                more += 0 if first else 1
+        return found
+
+    def _template_volumes(self, number: int, text: str) -> list[TemplateVolume]:
+        """What lies on this host of a template, all of it. Raises BadInput."""
+        where = f"/disks/{number}/template"
+        version = self.known.templates.get(text)
+        if version is None:
+            raise no_template(number, text)
+        name = version.template.name
+        if version.template.closing:
+            raise wrong(where, f"{name} is being deleted")
+        if version.driver != self.place.driver:
+            raise wrong(where, f"{name} is of a guest of {version.driver}, and this is {self.place.driver}")
+        if str(version.host_id) != self.place.host_id:
+            lies = version.host.name if version.host is not None else f"{version.host_name}, which was removed"
+            raise wrong(where, f"the disks of {name} lie on {lies}")
+        return list(version.volumes.all())
+
+    def _from_template(self, number: int, disk: DiskIn, volume: TemplateVolume, *, where: str) -> PlannedDisk:
+        pool = next((one for one in self._pools(where) if one.pk == volume.pool_id), None)
+        if pool is None or not volume.seen:
+            raise wrong(
+                f"{where}/template",
+                f"its disk {volume.volume} is gone from {volume.pool_name}: guests can be made of another version only",
+            )
+        if not pool.running:
+            raise wrong(f"{where}/template", f"the pool {pool.name} is {STATE_WORDS[pool.state]}; start it first")
+        place = self._pool_named(disk.pool, f"{where}/pool") if disk.pool is not None else pool
+        if disk.clone == "linked" and place.pk != pool.pk:
+            raise wrong(
+                f"{where}/pool", f"a linked disk lies where its template does, in {pool.name}; or take clone: full"
+            )
+        disk = disk.model_copy(update={"bus": disk.bus or (volume.bus if volume.bus in BUSES else None)})
+        source_pool = pool.name if place.pk != pool.pk else ""
+        return self._copy(
+            number, disk, place, volume.size_bytes, volume.volume, source=volume.volume, source_pool=source_pool
+        )
+
     def disk(self, number: int, disk: DiskIn) -> PlannedDisk:
         """One of them."""
         if disk.image is None:
@@ -182,9 +252,9 @@ class Layout:
     def _from_volume(self, number: int, disk: DiskIn) -> PlannedDisk:
         where = f"/disks/{number}/image"
         if disk.pool is not None:
-            pools = [self._pool_named(disk.pool, f"/disks/{number}/pool")]
+            pools = [self._pool_named(disk.pool, f"/disks/{number}/pool", holds=False)]
         else:
-            pools = [pool for pool in self._pools(where) if pool.running and pool.formats]
+            pools = [pool for pool in self._pools(where) if pool.running]
         rows = Volume.objects.filter(pool__in=pools, name=disk.image).select_related("pool")
         volume = max(rows, key=lambda row: (row.pool.available_bytes or 0, row.pool.name), default=None)
         if volume is None:
@@ -223,7 +293,7 @@ class Layout:
                 f"/disks/{number}/size_bytes", f"{name} has {format_bytes(least)}; a disk is never made smaller"
             )
         if disk.clone == "full":
-            format_ = disk.format or pool.formats[0]
+            format_: str = disk.format or next(iter(pool.formats), "raw")
             return self._new(number, disk, pool, how="full", format_=format_, size_bytes=size, **behind)
         return self._new(number, disk, pool, how="linked", format_="qcow2", size_bytes=size, **behind)
 
@@ -299,14 +369,15 @@ class Layout:
         if not self.place.has(Feature.STORAGE_CONTENT):
             raise wrong(where, f"{self.place.host_name}: {self.place.why_not(Feature.STORAGE_CONTENT)}")
 
-    def _pool_named(self, text: str, where: str) -> StoragePool:
+    def _pool_named(self, text: str, where: str, *, holds: bool = True) -> StoragePool:
+        """`holds`: something is to be made in it."""
         name = text.removeprefix("storage-pool/")
         found = next((pool for pool in self._pools(where) if name in (str(pool.pk), pool.name)), None)
         if found is None:
             raise wrong(where, f"there is no storage pool {text} on {self.place.host_name}")
         if not found.running:
             raise wrong(where, f"the pool {found.name} is {STATE_WORDS[found.state]}; start it first")
-        if not found.formats:
+        if holds and not found.formats:
             raise wrong(where, f"no volumes can be made in {found.name}")
         return found
 

@@ -22,6 +22,8 @@ from images.copies import ensure_copy
 from images.models import Image
 from operations.actions import Cancelled
 from storage.reach import pool_of
+from vms.cloning.inventory import guest_made
+from vms.cloning.models import Template
 from vms.creation.plan import PlannedFile
 from vms.creation.volumes import Volumes
 from vms.facts import facts
@@ -100,6 +102,9 @@ class Maker:
     # -- check ---------------------------------------------------------------------------------------------------------
     def check(self) -> None:
         """Whether the hypervisor would take it, before anything is made. Raises what `Session.design` raises."""
+        template = Template.objects.filter(pk=self.plan.template).first() if self.plan.template is not None else None
+        if self.plan.template is not None and (template is None or template.closing):
+            raise Missing("The template that it was to be made from was deleted meanwhile.")
         self.design()
         self.ctx.log(f"{self.hypervisor.host.name} ({self.hypervisor.driver}) can make it.")
 
@@ -140,7 +145,7 @@ class Maker:
         behind = self.behind.get(number, "")
         spec = VolumeSpec(name=disk.volume, capacity_bytes=disk.size_bytes, format=disk.format)
         if disk.how == "full":
-            made = session.volume_clone(pool.name, spec, source=behind)
+            made = session.volume_clone(pool.name, spec, source=behind, source_pool=disk.source_pool)
             if made.capacity_bytes < disk.size_bytes:
                 session.volume_resize(pool.name, disk.volume, capacity_bytes=disk.size_bytes)
         else:
@@ -172,6 +177,9 @@ class Maker:
             seen_at = timezone.now()
             vm = vm_observe(self.hypervisor, session.guest(info.ref), seen_at=seen_at)
         vm.hypervisor = self.hypervisor
+        if plan.template_version is not None:
+            linked = any(disk.how == "linked" and disk.source for disk in plan.disks)
+            guest_made(vm, plan.template_version, linked=linked)
         owner = User.objects.filter(username=plan.owner).first() if plan.owner else None
         vm_say(
             vm,

@@ -68,9 +68,6 @@ def plan_vm(spec: VMSpec, *, by: Actor, vm_id: uuid.UUID) -> Plan:
 def _not_yet(spec: VMSpec) -> None:
     if spec.ttl_seconds is not None:
         raise wrong("/ttl_seconds", "guests that go by themselves are leases, which are not there yet; leave it out")
-    for number, disk in enumerate(spec.disks):
-        if disk.template is not None:
-            raise wrong(f"/disks/{number}/template", "templates are not there yet; name an image")
 
 
 # -- where -------------------------------------------------------------------------------------------------------------
@@ -194,11 +191,14 @@ def _plan_at(candidate: Candidate, spec: VMSpec, known: Known, vm_id: uuid.UUID)
             f"There is a guest {spec.name} on {place.host_name} already; take another name.", id=known.taken[place.id]
         )
     layout = Layout(spec, known, place, vm_id)
-    disks = [layout.disk(number, disk) for number, disk in enumerate(spec.disks)]
+    disks = layout.disks()
+    made_from = known.template
     kernel, initrd = layout.boot(spec.boot)
     box = spec.container
     return Plan(
         id=vm_id,
+        template=made_from.template_id if made_from is not None else None,
+        template_version=made_from.pk if made_from is not None else None,
         placement=Placement(
             hypervisor=uuid.UUID(place.id),
             host=uuid.UUID(place.host_id),

@@ -21,7 +21,7 @@ class PlannedDisk(Planned):
 
     Attributes:
         volume: Its name in `pool`; "" where the image itself is attached and its copy has yet to be named.
-        image: Id of the image that is behind it; `source`: or name of the volume of `pool`.
+        image: Id of the image that is behind it; `source`: or name of the volume that is, of `source_pool` (""; of `pool`).
     """
 
     how: Literal["linked", "full", "empty", "attach"]
@@ -33,6 +33,7 @@ class PlannedDisk(Planned):
     image: uuid.UUID | None = None
     image_name: str = ""
     source: str = ""
+    source_pool: str = ""
     bus: str = ""
     device: Literal["disk", "cdrom"] = "disk"
 
@@ -70,6 +71,8 @@ class Plan(Planned):
 
     id: uuid.UUID
     name: str
+    template: uuid.UUID | None = None
+    template_version: uuid.UUID | None = None
     placement: Placement
     accelerator: str
     vcpus: int

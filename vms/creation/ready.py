@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from vms.models import VM
 
 LOOK_SECONDS: Final = 2.0
+KNOCK_SECONDS: Final = 0.25
+"""How often a port is tried. Asking for addresses takes the hypervisor's time, and a port only the guest's."""
 CONNECT_SECONDS: Final = 3.0
 SSH_PORT: Final = 22
 HEARD_MAX: Final = 64 * 1024
@@ -77,16 +79,27 @@ class Wait:
             told = self._told()
             addresses = flattened(told)
             usable = [one["address"] for one in addresses if reachable(one["address"])]
-            why = self._no_answer(usable, port) if usable else f"no address yet: {why_none(told)}"
-            if not why:
+            if not usable:
+                self._pause(f"no address yet: {why_none(told)}")
+            elif why := self._knock(usable, port):
+                self._check(why)
+            else:
                 return addresses
-            self._pause(why)
 
     def _told(self) -> Told:
         with self._ctx.session(self._vm.hypervisor.endpoint()) as session:
             told = session.addresses(self._vm.guest_ref)
         vms_addresses(self._vm.hypervisor, {self._vm.uuid: told})
         return told
+
+    def _knock(self, usable: list[str], port: int) -> str:
+        """Try them for a while: "" as soon as somebody answers, or why nobody does."""
+        until = time.monotonic() + min(LOOK_SECONDS, max(0.0, self._left))
+        while (why := self._no_answer(usable, port)) and time.monotonic() < until:
+            bell.wait_until(self._ctx.cancelled, timeout_seconds=KNOCK_SECONDS)
+            if self._ctx.cancelled():
+                break
+        return why
 
     def _no_answer(self, usable: list[str], port: int) -> str:
         """Why nobody answers on any of them; "" where somebody does, or no port is waited for."""

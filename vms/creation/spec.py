@@ -94,16 +94,22 @@ class DiskIn(Part):
         None, description="Id or name; left out: the one with most room of those that hold qcow2."
     )
     image: Reference | None = Field(None, description="Id or name of an image, or the name of a volume in `pool`.")
-    template: Reference | None = Field(None, description="Not yet: name an image.")
-    clone: Literal["linked", "full"] = Field("linked", description="An overlay of the image, or a copy of its own.")
+    template: Reference | None = Field(
+        None, description="Id or name of a template, with `@version` where not its current one is meant: all its disks."
+    )
+    clone: Literal["linked", "full"] = Field(
+        "linked", description="An overlay of the image or the template's disk, or a copy of its own."
+    )
     format: Literal["qcow2", "raw"] | None = None
     bus: Bus | None = Field(None, description="Left out: what suits the guest best.")
 
     @model_validator(mode="after")
     def _whole(self) -> DiskIn:
         if self.image is None and self.template is None and self.size_bytes is None:
-            raise ValueError("size_bytes or an image")
-        if self.image is not None and self.clone == "linked" and self.format == "raw":
+            raise ValueError("size_bytes, an image or a template")
+        if self.image is not None and self.template is not None:
+            raise ValueError("either an image or a template")
+        if (self.image or self.template) is not None and self.clone == "linked" and self.format == "raw":
             raise ValueError("a linked disk is qcow2; take clone: full for a raw one")
         return self
 
@@ -212,6 +218,12 @@ class VMSpec(Placed):
     """A guest to be made."""
 
     name: Annotated[str, StringConstraints(pattern=NAME)] = Field(examples=["web-01"])
+    template: Reference | None = Field(
+        None, description="Id or name of a template (`web@3`: that version). What is left out below is as it says."
+    )
+    parameters: Annotated[dict[str, str | int | bool], Field(max_length=100)] = Field(
+        {}, description="Those that the template's version declares, by name."
+    )
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     vcpus: int = Field(DEFAULT_VCPUS, ge=1, le=VCPUS_MAX)
     memory_bytes: int = Field(DEFAULT_MEMORY_BYTES, ge=MEMORY_BYTES_MIN, le=MEMORY_BYTES_MAX)
@@ -234,8 +246,10 @@ class VMSpec(Placed):
 
     @model_validator(mode="after")
     def _whole(self) -> VMSpec:
-        if self.container is not None and (self.disks or self.cloud_init or self.boot != BootIn()):
-            raise ValueError("a container has no disks, no boot and no cloud_init")
+        if self.container is not None and (
+            self.disks or self.cloud_init or self.boot != BootIn() or self.template is not None
+        ):
+            raise ValueError("a container has no disks, no boot, no cloud_init and no template")
         if self.container is not None and self.hypervisor is None and self.driver is None:
             raise ValueError("a container's hypervisor or driver must be named")
         return self

@@ -12,7 +12,7 @@ from accounts.access import access
 from accounts.actor import actor_of
 from core.errors import BadInput
 from core.paging import paginate
-from core.rest import Output, answer, moment, problems, single, takes
+from core.rest import Output, answer, moment, problems, single, tags_in, takes
 from drivers.types import Finding
 from operations.answers import Started
 from operations.api import OperationOut
@@ -131,7 +131,7 @@ def vm_xml(request: HttpRequest, vm_id: UUID) -> HttpResponse:
     by = actor_of(request)
     text = services.vm_definition(vm=services.vm_get(vm_id, by=by), by=by)
     headers = {"Cache-Control": "no-store", "ETag": f'"{digest_of(text)}"'}
-    if digest_of(text) in (_tags(request, "If-None-Match") or ()):
+    if digest_of(text) in (tags_in(request, "If-None-Match") or ()):
         return HttpResponseNotModified(headers=headers)
     return HttpResponse(text, content_type=f"{XML}; charset=utf-8", headers=headers)
 
@@ -161,7 +161,7 @@ def vm_define(
     """
     by = actor_of(request)
     vm = services.vm_get(vm_id, by=by)
-    xml, known = _text(request), _tags(request, "If-Match")
+    xml, known = _text(request), tags_in(request, "If-Match")
     if dry_run:
         return answer(_dry(definitions.definition_check(vm=vm, xml=xml, by=by, known=known)))
     operation = definitions.definition_change(
@@ -195,13 +195,6 @@ def _text(request: HttpRequest) -> str:
         line = request.body.count(b"\n", 0, error.start) + 1
         detail = "not UTF-8"
         raise BadInput(f"Line {line}: {detail}.", errors=[{"pointer": "", "line": line, "detail": detail}]) from None
-
-
-def _tags(request: HttpRequest, header: str) -> frozenset[str] | None:
-    """The digests that a header names; None where it is absent, or names any. A weak tag counts as well: proxies make tags weak."""
-    text = request.headers.get(header, "")[:2000]
-    tags = [tag.strip().removeprefix("W/").strip('"') for tag in text.split(",") if tag.strip()]
-    return None if not tags or "*" in tags else frozenset(tags)
 
 
 # -- revisions ---------------------------------------------------------------------------------------------------------------
@@ -271,6 +264,6 @@ def vm_restore(
     by = actor_of(request)
     vm = services.vm_get(vm_id, by=by)
     operation = definitions.revision_restore(
-        vm=vm, number=number, by=by, comment=comment, known=_tags(request, "If-Match"), on_conflict=on_conflict
+        vm=vm, number=number, by=by, comment=comment, known=tags_in(request, "If-Match"), on_conflict=on_conflict
     )
     return Started(request, operation, by)

@@ -27,7 +27,7 @@ _FORMATS: Final = {
     "": "raw",
 }
 _MODEL = re.compile(r"[a-zA-Z0-9_-]+")
-_PREFIXES: Final = {"virtio": "vd", "xen": "xvd", "ide": "hd"}
+_PREFIXES: Final = {"virtio": "vd", "xen": "xvd", "ide": "hd", "fdc": "fd"}
 WITHOUT_NETWORK: Final = ("disk", "cdrom")
 WINDOWS: Final = "http://microsoft.com/"
 
@@ -110,12 +110,17 @@ class Targets:
 
     def next(self, bus: str) -> str:
         """The next name on this bus."""
-        prefix = _PREFIXES.get(bus, "sd")
+        prefix = prefix_of(bus)
         count = self._counts.setdefault(prefix if self.apart else "", itertools.count())
-        return f"{prefix}{_letters(next(count))}"
+        return f"{prefix}{letters(next(count))}"
 
 
-def _letters(number: int) -> str:
+def prefix_of(bus: str) -> str:
+    """What the names of disks on this bus begin with."""
+    return _PREFIXES.get(bus, "sd")
+
+
+def letters(number: int) -> str:
     """0: a … 25: z, 26: aa …, as Linux names disks."""
     text = ""
     number += 1
@@ -166,23 +171,24 @@ def boot_orders(spec: GuestSpec) -> Iterator[tuple[str, int]]:
     """In the order of booting: the kind of a device, and its number among its like. Nothing where a kernel is given."""
     if spec.kernel:
         return
-    disks = [disk.device for disk in spec.disks]
+    disks = [disk.device for disk in spec.disks if not disk.seed]
     counts = {
         "disk": disks.count("disk"),
         "cdrom": disks.count("cdrom"),
         "network": len(spec.interfaces),
     }
     # Nobody waits for a network that does not answer where there is something else to boot from.
-    order = dict.fromkeys(spec.boot_order or (WITHOUT_NETWORK if spec.disks else ("network",)))
+    order = dict.fromkeys(spec.boot_order or (WITHOUT_NETWORK if disks else ("network",)))
     for kind in order:
         yield from ((kind, number) for number in range(counts[kind]))
 
 
 def put_in_boot_order(spec: GuestSpec, domain: Domain) -> None:
     """Number the devices that the guest tries to boot from."""
+    disks = [made for made, wanted in zip(domain.disks, spec.disks, strict=True) if not wanted.seed]
     devices: dict[str, list[Disk] | list[Interface]] = {
-        "disk": [disk for disk in domain.disks if disk.device == "disk"],
-        "cdrom": [disk for disk in domain.disks if disk.device == "cdrom"],
+        "disk": [disk for disk in disks if disk.device == "disk"],
+        "cdrom": [disk for disk in disks if disk.device == "cdrom"],
         "network": list(domain.interfaces),
     }
     for place, (kind, number) in enumerate(boot_orders(spec), start=1):

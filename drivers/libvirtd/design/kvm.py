@@ -60,6 +60,7 @@ _X86 = Platform(
 _VIRT = Platform(machines=("virt",), cdrom_buses=("scsi", "usb"), bios=False)
 PLATFORMS: Final = {"x86_64": _X86, "i686": _X86, "aarch64": _VIRT, "riscv64": _VIRT}
 _NOT_INTEL: Final = frozenset({"AMD", "Hygon"})
+_FEIGNED: Final = "arch-capabilities"
 _DISK_BUSES: Final = ("virtio", "scsi", "sata", "ide")
 _PARAVIRTUAL: Final = frozenset({"virtio", "scsi"})
 _VIDEOS: Final = ("virtio", "vga", "bochs", "cirrus")
@@ -188,10 +189,8 @@ def _cpu(spec: GuestSpec, chosen: _Choice, host: Host) -> Cpu | None:
         cpu = None  # an old QEMU's own default
     elif name in modes and name != "custom":
         cpu = Cpu(mode=name)
-        if chosen.x86 and chosen.type == "kvm" and _maker(host) in _NOT_INTEL:
-            # A register of Intel's that KVM feigns on all: Windows falls over it, and some hosts cannot set it (measured: QEMU
-            # then ends at once). Newer QEMU leaves it out itself.
-            cpu.features.add(CpuFeature(name="arch-capabilities", policy="disable"))
+        if chosen.x86 and chosen.type == "kvm":
+            hide_what_is_feigned(cpu, _maker(host))
     elif name in ("host-passthrough", "host-model", "maximum", "custom"):
         offered = ", ".join(sorted(mode for mode in modes if mode and mode != "custom")) or "none"
         why = " without KVM" if chosen.type != "kvm" else ""
@@ -201,6 +200,15 @@ def _cpu(spec: GuestSpec, chosen: _Choice, host: Host) -> Cpu | None:
     if spec.nested:
         _nest(cpu, chosen, host)
     return cpu
+
+
+def hide_what_is_feigned(cpu: Cpu, maker: str) -> None:
+    """A register of Intel's that KVM feigns on all stays off on others' processors, where the guest has the host's.
+
+    Windows falls over it, and some hosts cannot set it (measured: QEMU then ends at once). Newer QEMU leaves it out itself.
+    """
+    if maker in _NOT_INTEL and cpu.mode != "custom" and not any(one.name == _FEIGNED for one in cpu.features):
+        cpu.features.add(CpuFeature(name=_FEIGNED, policy="disable"))
 
 
 def _maker(host: Host) -> str:
@@ -269,9 +277,11 @@ def _disks(spec: GuestSpec, domain: Domain, chosen: _Choice) -> None:
         where = f"disks[{number}]"
         made = common.disk(disk, where)
         preferred = chosen.platform.cdrom_buses if disk.device == "cdrom" else _DISK_BUSES
-        if disk.seed and not windows and any(one.bus in _PARAVIRTUAL for one in domain.disks):
-            # Kernels made for clouds have drivers for nothing else: Debian's has no AHCI, and never sees a CD on SATA.
-            preferred = ("scsi", *preferred)
+        system = next((one.bus for one in domain.disks if one.bus in _PARAVIRTUAL), None)
+        if disk.seed and system and not disk.bus and not windows:
+            # No CD, but a disk beside the system's own. Debian's kernel for clouds has no AHCI, and never sees a CD on SATA; and
+            # cloud-init decides whether it runs before any driver is loaded but those that find the system.
+            preferred, made.device = (system,), "disk"
         made.driver_name = "qemu"
         made.bus = common.offered_bus(disk.bus, preferred, offered, where)
         made.target = targets.next(made.bus)

@@ -21,6 +21,7 @@ class Disk(Element):
     driver_name = Attr("driver@name", str)
     format = Attr("driver@type", str)
     cache = Attr("driver@cache", str)
+    io = Attr("driver@io", str)
     discard = Attr("driver@discard", str)
     target = Attr("target@dev", str)
     bus = Attr("target@bus", str)
@@ -29,6 +30,12 @@ class Disk(Element):
     capacity_bytes = Size("capacity")
     readonly = Flag("readonly")
     shareable = Flag("shareable")
+    total_bytes = Text("iotune/total_bytes_sec", int)
+    read_bytes = Text("iotune/read_bytes_sec", int)
+    write_bytes = Text("iotune/write_bytes_sec", int)
+    total_requests = Text("iotune/total_iops_sec", int)
+    read_requests = Text("iotune/read_iops_sec", int)
+    write_requests = Text("iotune/write_iops_sec", int)
 
 
 class Filesystem(Element):
@@ -48,9 +55,14 @@ class Interface(Element):
     network = Attr("source@network", str)
     bridge = Attr("source@bridge", str)
     source_dev = Attr("source@dev", str)
+    source_mode = Attr("source@mode", str)
     model = Attr("model@type", str)
     target = Attr("target@dev", str)
     link = Attr("link@state", str)
+    filter = Attr("filterref@filter", str)
+    vlan = Attr("vlan/tag@id", int)
+    inbound_average = Attr("bandwidth/inbound@average", int)
+    outbound_average = Attr("bandwidth/outbound@average", int)
     boot_order = Attr("boot@order", int)
 
 
@@ -66,6 +78,23 @@ class Graphics(Element):
     listen_address = Attr("listen@address", str)
     listen_socket = Attr("listen@socket", str)
     password = Attr("@passwd", str)
+
+
+class HostDev(Element):
+    """A device of the host. The fields of PCI's address are as libvirt prints them: `0x01`."""
+
+    tag = "hostdev"
+    type = Attr("@type", str)
+    mode = Attr("@mode", str)
+    managed = Attr("@managed", str)
+    domain = Attr("source/address@domain", str)
+    bus = Attr("source/address@bus", str)
+    slot = Attr("source/address@slot", str)
+    function = Attr("source/address@function", str)
+    device = Attr("source/address@device", str)
+    vendor = Attr("source/vendor@id", str)
+    product = Attr("source/product@id", str)
+    boot_order = Attr("boot@order", int)
 
 
 class CharDevice(Element):
@@ -106,6 +135,17 @@ class Input(Element):
 class Video(Element):
     tag = "video"
     model = Attr("model@type", str)
+
+
+class Watchdog(Element):
+    tag = "watchdog"
+    model = Attr("@model", str)
+    action = Attr("@action", str)
+
+
+class Sound(Element):
+    tag = "sound"
+    model = Attr("@model", str)
 
 
 class Rng(Element):

@@ -15,14 +15,17 @@ from drivers.libvirtd.xml.devices import (
     Disk,
     Filesystem,
     Graphics,
+    HostDev,
     Input,
     Interface,
     MemoryBalloon,
     Rng,
     Serial,
+    Sound,
     Timer,
     Tpm,
     Video,
+    Watchdog,
 )
 from drivers.libvirtd.xml.element import Attr, Child, Children, Element, Flag, Size, Text
 
@@ -65,6 +68,7 @@ class Os(Element):
     init = Text("init", str)
     init_arguments = Children("initarg", InitArgument)
     boots = Children("boot", Boot)
+    menu = Attr("bootmenu@enable", str)
 
 
 class Features(Element):
@@ -81,6 +85,22 @@ class Features(Element):
     hyperv_spinlock_retries = Attr("hyperv/spinlocks@retries", int)
 
 
+class NumaCell(Element):
+    """Its memory is its own attribute, in KiB where no unit is beside it."""
+
+    tag = "cell"
+    id = Attr("@id", int)
+    cpus = Attr("@cpus", str)
+    memory = Attr("@memory", int)
+    unit = Attr("@unit", str)
+
+
+class CpuPin(Element):
+    tag = "vcpupin"
+    vcpu = Attr("@vcpu", int)
+    cpuset = Attr("@cpuset", str)
+
+
 class Cpu(Element):
     tag = "cpu"
     mode = Attr("@mode", str)
@@ -89,6 +109,12 @@ class Cpu(Element):
     model = Text("model", str)
     fallback = Attr("model@fallback", str)
     features = Children("feature", CpuFeature)
+    sockets = Attr("topology@sockets", int)
+    dies = Attr("topology@dies", int)
+    clusters = Attr("topology@clusters", int)
+    cores = Attr("topology@cores", int)
+    threads = Attr("topology@threads", int)
+    cells = Children("numa/cell", NumaCell)
 
 
 class Clock(Element):
@@ -117,6 +143,10 @@ class Domain(Element):
     os = Child("os", Os)
     features = Child("features", Features)
     cpu = Child("cpu", Cpu)
+    pins = Children("cputune/vcpupin", CpuPin)
+    emulator_pins = Attr("cputune/emulatorpin@cpuset", str)
+    memory_nodes = Attr("numatune/memory@nodeset", str)
+    memory_mode = Attr("numatune/memory@mode", str)
     clock = Child("clock", Clock)
     suspend_to_memory = Attr("pm/suspend-to-mem@enabled", str)
     suspend_to_disk = Attr("pm/suspend-to-disk@enabled", str)
@@ -132,4 +162,7 @@ class Domain(Element):
     videos = Children("devices/video", Video)
     tpms = Children("devices/tpm", Tpm)
     rngs = Children("devices/rng", Rng)
+    watchdogs = Children("devices/watchdog", Watchdog)
+    sounds = Children("devices/sound", Sound)
+    host_devices = Children("devices/hostdev", HostDev)
     balloon = Child("devices/memballoon", MemoryBalloon)

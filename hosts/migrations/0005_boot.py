@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('hosts', '0003_host_maintenance_by'),
+        ('hosts', '0004_interfaces_and_filters'),
     ]
 
     operations = [
