@@ -22,10 +22,7 @@ from hosts.choices import LinkState
 from hosts.models import Host, HostInterface, Hypervisor
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
     import datetime as dt
-=======
->>>>>>> w-sched
     from collections.abc import Mapping, Sequence
 
     from core.errors import VmmError
