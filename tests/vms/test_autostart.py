@@ -285,7 +285,7 @@ def test_pages_say_the_place_and_let_it_be_changed(
     vms = ordered(place, "db", "<web>", autostart_delay_seconds=20)
     host = place.hypervisor.host_id
     guest = " ".join(client_for(admin).get(f"/vms/{vms[0].pk}").content.decode().split())
-    assert "In its place, 1</a>, the next 20 s later" in guest
+    assert "In order, at place 1</a> the next one 20 s later" in guest
     assert 'name="autostart_order" type="number" min="0" max="1000" value="1"' in guest
     browser = client_for(admin)
     with django_assert_num_queries(5):  # session, user, the log, the host, its guests
