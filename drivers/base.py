@@ -413,30 +413,30 @@ class Session(ABC):
 
         Raises WrongState when it gives no addresses out, InvalidDefinition for an address that cannot be, NotFound.
         """
-        raise self.unsupported(Feature.NETWORKS)
+        raise self.unsupported(Feature.NETWORKS_MANAGE)
 
     def network_release(self, name: str, mac: str) -> None:
         """Keep none for this MAC any more, at once and in the definition."""
-        raise self.unsupported(Feature.NETWORKS)
+        raise self.unsupported(Feature.NETWORKS_MANAGE)
 
     def host_interfaces(self) -> Sequence[HostInterface]:
         """The host's own network interfaces, without those of guests. Raises Unsupported where nothing is known of them."""
-        raise self.unsupported(Feature.NETWORKS)
+        raise self.unsupported(Feature.NETWORKS_MANAGE)
 
     def filters(self) -> Sequence[FilterInfo]:
         """All network filters. Raises Unsupported where there are none."""
-        raise self.unsupported(Feature.NETWORKS)
+        raise self.unsupported(Feature.NETWORKS_MANAGE)
 
     def filter_define(self, xml: str, *, name: str = "") -> FilterInfo:
         """Make a filter, or change the one of this name; guests that run with it have it at once.
 
         Raises InvalidDefinition, AlreadyExists (making), NotFound (changing).
         """
-        raise self.unsupported(Feature.NETWORKS)
+        raise self.unsupported(Feature.NETWORKS_MANAGE)
 
     def filter_delete(self, name: str) -> None:
         """Remove it. Raises WrongState while another filter takes it in, or a guest runs with it; NotFound."""
-        raise self.unsupported(Feature.NETWORKS)
+        raise self.unsupported(Feature.NETWORKS_MANAGE)
 
     # -- watching ----------------------------------------------------------------------------------------------------
     def stats(self) -> Sequence[GuestStats]:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from drivers.types import DhcpHost, NetworkSpec
 
-    Filters = Mapping[str, Iterable[str]]
-
 NAME_MAX: Final = 50
 BRIDGE_MAX: Final = 15
 """The kernel's limit for names of interfaces."""
@@ -343,44 +341,6 @@ def _check_kept(found: Findings, address: ipaddress.IPv4Address, network: str, p
         found.add("address", f"Within {place.network}: from {place.network[1]} to {place.network[-2]}.")
     elif address == place.ip:
         found.add("address", f"{address} is the host's own.")
-
-
-def check_filter(found: Filters, name: str, uses: Iterable[str], *, changes: str = "") -> None:
-    """Whether a filter can be made, or put in the place of the one that it `changes`. Raises BadInput.
-
-    Args:
-        found: Those that are there: name → names of what it takes in.
-        name: What it is called.
-        uses: What it takes in.
-        changes: The one that it takes the place of; "" for none.
-    """
-    wrong = Findings()
-    wrong.checked("xml", name, _name)
-    if changes and name != changes:
-        wrong.add("xml", f"The name of this filter is {changes}: it cannot be changed.")
-    for one in uses:
-        if one not in found and one != name:
-            wrong.add("xml", f"It takes in {one[:NAME_MAX]}, and there is no such filter.")
-        elif one == name or name in _taken_in(found, one):
-            wrong.add("xml", f"It takes in {one}, which takes in this one: a circle.")
-    wrong.settle()
-
-
-def _taken_in(found: Filters, name: str) -> set[str]:
-    """All that a filter takes in, and what these do."""
-    seen: set[str] = set()
-    todo = [name]
-    while todo:
-        for one in found.get(todo.pop(), ()):
-            if one not in seen:
-                seen.add(one)
-                todo.append(one)
-    return seen
-
-
-def users_of(found: Filters, name: str) -> list[str]:
-    """Filters that take this one in."""
-    return sorted(one for one, uses in found.items() if name in uses)
 
 
 def absent(wanted: str, there: Iterable[Named], *, mode: str, host: str) -> str:

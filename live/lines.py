@@ -24,6 +24,7 @@ _PAGES = {
     "storage-pool": "/storage/",
     "volume": "/storage/volumes/",
     "network": "/networks/",
+    "network-filter": "/networks/filters/",
     "image": "/images/",
     "template": "/templates/",
     "snapshot-schedule": "/snapshot-schedules/",
@@ -33,6 +34,7 @@ _GONE = (
     "storage_pool.undefined",
     "volume.deleted",
     "network.undefined",
+    "network_filter.undefined",
     "image.removed",
     "template.removed",
     "audit.schedule_deleted",
@@ -77,6 +79,8 @@ _PLAIN: dict[str, tuple[str, _StrPromise]] = {
     "volume.deleted": ("off", _l("was deleted")),
     "network.defined": ("info", _l("appeared")),
     "network.undefined": ("off", _l("is gone")),
+    "network_filter.defined": ("info", _l("appeared")),
+    "network_filter.undefined": ("off", _l("is gone")),
     "image.added": ("info", _l("was begun")),
     "image.changed": ("off", _l("changed")),
     "image.removed": ("off", _l("was deleted")),
@@ -91,7 +95,14 @@ _PLAIN: dict[str, tuple[str, _StrPromise]] = {
 }
 
 
-_CHANGED = ("vm.changed", "host.changed", "storage_pool.changed", "volume.changed", "network.changed")
+_CHANGED = (
+    "vm.changed",
+    "host.changed",
+    "storage_pool.changed",
+    "volume.changed",
+    "network.changed",
+    "network_filter.changed",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

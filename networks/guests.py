@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Callable, Iterable, Sequence
 
-    from networks.models import Network
+    from networks.models import Network, NetworkFilter
 
 
 SHOWN_MAX: Final = 3
@@ -60,6 +60,33 @@ def plugs_of(networks: Sequence[Network]) -> dict[uuid.UUID, list[Plug]]:
         for pk, plug in knower(networks):
             found[pk].append(plug)
     return found
+
+
+_filter_knowers: list[Callable[[Sequence[NetworkFilter]], Iterable[tuple[uuid.UUID, Plug]]]] = []
+
+
+def register_filters(knower: Callable[[Sequence[NetworkFilter]], Iterable[tuple[uuid.UUID, Plug]]]) -> None:
+    """As `register`, for who names a filter."""
+    if knower not in _filter_knowers:
+        _filter_knowers.append(knower)
+
+
+def named_by(filters: Sequence[NetworkFilter]) -> dict[uuid.UUID, list[Plug]]:
+    """Every interface that names each of these filters, by id. One query for each knower, whatever the number."""
+    found: dict[uuid.UUID, list[Plug]] = {one.pk: [] for one in filters}
+    for knower in _filter_knowers if filters else ():
+        for pk, plug in knower(filters):
+            found[pk].append(plug)
+    return found
+
+
+def refuse_filter(row: NetworkFilter) -> None:
+    """Raises InUse naming guests and filters that name this one, whether they run or not."""
+    names = [*{plug.vm: plug.name for plug in row.guests}.values(), *(f"the filter {name}" for name in row.users)]
+    if names:
+        who = ", ".join(names[:SHOWN_MAX]) + (f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else "")
+        used_by = [{"type": "vm", "id": str(plug.vm), "name": plug.name} for plug in row.guests[:100]]
+        raise InUse(f"{row.name} is used by {who}. Take it out there first.", used_by=used_by)
 
 
 def refuse(network: Network, plugs: Iterable[Plug]) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any, Final
 
+from django.db import transaction
+
 from hosts.resources import Book, Observed, bury, number, observe, text
-from networks.models import Network, NetworkFilter
+from networks.models import GivenAddress, Network, NetworkFilter
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -46,7 +48,9 @@ def networks_observe(
         Missing: The hypervisor was removed meanwhile.
     """
     facts = [_facts(info, leases_by_network or {}) for info in networks]
-    return observe(NETWORKS, hypervisor, facts, seen_at=seen_at, complete=complete)
+    found = observe(NETWORKS, hypervisor, facts, seen_at=seen_at, complete=complete)
+    _write_given(found)
+    return found
 
 
 def network_observe(
@@ -58,14 +62,43 @@ def network_observe(
 ) -> Network:
     """Write down what was seen of one network, unless something newer is known; the row as it now is. Raises Missing."""
     facts = _facts(info, {} if leases is None else {info.name: leases})
-    observe(NETWORKS, hypervisor, [facts], seen_at=seen_at, bulk=False)
+    _write_given(observe(NETWORKS, hypervisor, [facts], seen_at=seen_at, bulk=False))
     rows = Network.objects.select_related("hypervisor", "host").defer("hypervisor__credentials")
     return rows.get(host=hypervisor.host_id, uuid=facts["uuid"])
 
 
+def _write_given(found: Observed[Network]) -> None:
+    """The addresses of what was observed and changed, each by itself, so that guests are found by them."""
+    if not (found.changed or found.defined or found.quiet or found.gone):
+        return
+    GivenAddress.objects.filter(network__in=[row.pk for row in found.gone]).delete()
+    wanted = {
+        (row.pk, one["mac"], one["address"])
+        for row in found.rows.values()
+        for one in (*row.leases, *row.dhcp_hosts)
+        if one["mac"] and one["address"]
+    }
+    rows = GivenAddress.objects.filter(network__in=[row.pk for row in found.rows.values()])
+    known = {
+        (network, mac, address): pk for pk, network, mac, address in rows.values_list("pk", "network", "mac", "address")
+    }
+    with transaction.atomic():
+        GivenAddress.objects.filter(pk__in=[pk for one, pk in known.items() if one not in wanted]).delete()
+        GivenAddress.objects.bulk_create(
+            [
+                GivenAddress(network_id=pk, mac=mac, address=address)
+                for pk, mac, address in sorted(wanted - known.keys())
+            ],
+            ignore_conflicts=True,
+        )
+
+
 def network_gone(network: Network, *, seen_at: dt.datetime | None = None) -> bool:
     """The hypervisor does not know this network (any more): a tombstone. False when it was one."""
-    return bury(NETWORKS, network, seen_at=seen_at)
+    gone = bury(NETWORKS, network, seen_at=seen_at)
+    if gone:
+        GivenAddress.objects.filter(network=network.pk).delete()
+    return gone
 
 
 def _facts(info: NetworkInfo, leases_by_network: Mapping[str, Sequence[LeaseInfo]]) -> dict[str, Any]:

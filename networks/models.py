@@ -47,6 +47,20 @@ class Network(Resource):
         indexes = [models.Index(Lower("name"), "id", name="network_name", condition=models.Q(gone_at__isnull=True))]
 
 
+class GivenAddress(models.Model):
+    """An address that a network has given to a MAC or keeps for it: by it a guest is found that is off, or tells none itself."""
+
+    network = models.ForeignKey("networks.Network", on_delete=models.CASCADE, related_name="given")
+    mac = models.CharField(max_length=20, db_index=True)
+    address = models.CharField(max_length=64, db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["network", "mac", "address"], name="given_address_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.address} ({self.mac})"
+
+
 class NetworkFilter(Resource):
     """Rules for what the interfaces of guests that name it may send and get. Once a host."""
 
@@ -63,6 +77,11 @@ class NetworkFilter(Resource):
     users: list[str]
     """Names of filters that take it in, put on by `networks.selectors`; so are `guests`, the interfaces that name it."""
     guests: list[Plug]
+
+    @property
+    def used_by_count(self) -> int:
+        """Guests with an interface that names it, and filters that take it in."""
+        return len({plug.vm for plug in self.guests}) + len(self.users)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["host", "uuid"], name="filter_unique_on_host")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db.models import Prefetch, Q
@@ -13,8 +14,8 @@ from core.filters import by_id_or_name, filtered, one_of
 from core.paging import Page, paginate
 from hosts.choices import LinkState
 from hosts.models import Hypervisor
-from networks.guests import plugs_of
-from networks.models import Network
+from networks.guests import named_by, plugs_of
+from networks.models import Network, NetworkFilter
 
 if TYPE_CHECKING:
     import uuid
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from accounts.actor import Actor
+    from hosts.resources import R
 
 FILTERS: Final = ("host", "mode", "state")
 STATES: Final = ("active", "inactive")
@@ -86,7 +88,7 @@ def look_for_guests(networks: Sequence[Network]) -> None:
         network.plugs = found[network.pk]
 
 
-def _with_hypervisors(rows: QuerySet[Network]) -> QuerySet[Network]:
+def _with_hypervisors(rows: QuerySet[R]) -> QuerySet[R]:
     hypervisors = Hypervisor.objects.select_related("host").defer("credentials")
     return rows.prefetch_related(Prefetch("hypervisor", queryset=hypervisors))
 
@@ -128,3 +130,62 @@ _KEYS: dict[str, Callable[[str], Q]] = {
     "is": _is,
 }
 KEYS: Final = tuple(_KEYS)
+
+
+# -- filters in front of guests --------------------------------------------------------------------------------------------
+FILTER_FILTERS: Final = ("host",)
+FILTER_ORDERINGS: Final = {name: f"order_{name}" for name in _ORDERS} | {
+    "chain": "chain",
+    "rule_count": "rules",
+    "created_at": "created_at",
+    "updated_at": "updated_at",
+}
+
+
+def filter_page(
+    by: Actor,
+    *,
+    q: str = "",
+    filters: Mapping[str, str] | None = None,
+    ordering: str = "name",
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> Page[NetworkFilter]:
+    """One page, without definitions, each with host, hypervisor and who uses it: five queries. Raises BadInput."""
+    rows = filtered(
+        visible(by, NetworkFilter.objects.filter(gone_at=None)),
+        q=q,
+        filters=filters or {},
+        conditions={"host": _HOST},
+        keys={"name": _KEYS["name"], "host": _KEYS["host"]},
+        free_word=lambda word: Q(name__icontains=word) | Q(host__name__icontains=word),
+    )
+    total = rows.count()
+    name = ordering.removeprefix("-")
+    if name in _ORDERS:
+        rows = rows.annotate(**{f"order_{name}": _ORDERS[name]})
+    rows = _with_hypervisors(rows.defer("xml"))
+    page = paginate(rows, orderings=FILTER_ORDERINGS, ordering=ordering, cursor=cursor, limit=limit, total=total)
+    look_for_users(page.items)
+    return page
+
+
+def filter_get(filter_id: uuid.UUID, *, by: Actor) -> NetworkFilter:
+    """One that the caller may see, with host, hypervisor and who uses it. Raises Missing."""
+    row = _with_hypervisors(visible(by, NetworkFilter.objects.filter(gone_at=None, pk=filter_id))).first()
+    if row is None:
+        raise Missing("There is no such network filter, or you may not see it.")
+    look_for_users([row])
+    return row
+
+
+def look_for_users(rows: Sequence[NetworkFilter]) -> None:
+    """Put `guests` and `users` on each: two queries."""
+    found = named_by(rows)
+    users: defaultdict[tuple[uuid.UUID, str], list[str]] = defaultdict(list)
+    there = NetworkFilter.objects.filter(host__in={row.host_id for row in rows}, gone_at=None).order_by("name")
+    for host, name, uses in there.values_list("host", "name", "uses"):
+        for one in uses:
+            users[host, one].append(name)
+    for row in rows:
+        row.guests, row.users = found[row.pk], users[row.host_id, row.name]

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from storage.models import StoragePool
 
 SHOWN_MAX: Final = 3
-SHARED: Final = frozenset({"netfs", "gluster", "rbd", "iscsi", "iscsi-direct", "scsi", "mpath", "sheepdog", "vstorage"})
+SHARED: Final = frozenset(
+    {
+        *("netfs", "gluster", "rbd", "iscsi", "iscsi-direct", "scsi", "mpath", "sheepdog", "vstorage"),
+        *("vmfs", "nfs", "nfs41", "vsan", "vvol"),
+    }
+)
 """Types of pools whose contents other hosts may see as well: what is in two of them of one source is the same."""
 
 

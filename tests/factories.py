@@ -16,7 +16,7 @@ from core.units import GIB
 from drivers.types import Feature
 from hosts.choices import LinkState
 from hosts.models import Host, Hypervisor
-from networks.models import Network
+from networks.models import Network, NetworkFilter
 from storage.models import StoragePool, Volume
 from vms.models import VM
 
@@ -140,6 +140,20 @@ class VolumeFactory(factory.django.DjangoModelFactory[Volume]):
     format = "qcow2"
     capacity_bytes = 10 * GIB
     allocation_bytes = GIB
+    observed_at = factory.LazyFunction(timezone.now)
+
+
+class NetworkFilterFactory(factory.django.DjangoModelFactory[NetworkFilter]):
+    """A filter that nobody uses."""
+
+    class Meta:
+        model = NetworkFilter
+
+    hypervisor = factory.SubFactory(HypervisorFactory)
+    host = factory.SelfAttribute("hypervisor.host")
+    uuid = factory.LazyFunction(lambda: str(uuid4()))
+    name = factory.Sequence(lambda n: f"filter{n}")
+    xml = "<filter/>"
     observed_at = factory.LazyFunction(timezone.now)
 
 

@@ -28,15 +28,18 @@ from hosts.catalog import router as drivers_router
 from images.api import router as images_router
 from live.api import router as live_router
 from networks.api import router as networks_router
+from networks.filter_api import router as filters_router
 from operations.api import router as operations_router
 from storage.api import router as storage_router
 from storage.content_api import router as content_router
 from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
+from vms.autostart.api import router as autostart_router
 from vms.cloning.api import router as templates_router
 from vms.creation.api import router as vms_router
 from vms.definitions.api import router as definitions_router
+from vms.hardware.api import router as hardware_router
 from vms.schedules.api import router as schedules_router
 from vms.seeds.api import router as seeds_router
 from vms.services import ACTIONS
@@ -179,6 +182,7 @@ FEATURES = (
     "uploads",
     "users",
     "vms",
+    "vms.autostart_order",
     "vms.bulk",
     "vms.define",
     "vms.revisions",
@@ -207,10 +211,12 @@ for _router in (
     drivers_router,
     vms_router,
     definitions_router,
+    hardware_router,
     snapshots_router,
     seeds_router,
     templates_router,
     schedules_router,
+    autostart_router,
     consoles_router,
     operations_router,
     live_router,
@@ -220,6 +226,7 @@ for _router in (
     storage_router,
     content_router,
     networks_router,
+    filters_router,
     transfers_router,
     images_router,
 ):

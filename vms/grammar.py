@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 import re
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, TextField, UUIDField, Value
 from django.db.models.functions import Cast, Replace, Substr
-from django.db.models.lookups import IContains
+from django.db.models.lookups import Contains, IContains
 from django.utils import timezone
 
 from core import search
@@ -21,6 +22,7 @@ from core.units import GIB, KIB, MIB
 from hosts.choices import LinkState
 from hosts.models import Hypervisor
 from metrics.models import Latest
+from networks.models import GivenAddress
 from operations.choices import OPEN
 from operations.models import Operation
 from vms.choices import State
@@ -36,6 +38,7 @@ _UNITS = {"": GIB, "g": GIB, "gb": GIB, "gib": GIB, "m": MIB, "mb": MIB, "mib": 
 _UNITS |= dict.fromkeys(("t", "tb", "tib"), 1024 * GIB)
 _LOOKUPS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _MAC_PART = re.compile(r"[0-9a-f]{2}(?:[:-][0-9a-f]{0,2})*|[0-9a-f:-]{3,17}")
+_ADDRESS_PART = re.compile(r"[0-9.]{1,15}|[0-9a-f:]{1,39}")
 _ID_PART = re.compile(r"[0-9a-f-]{4,64}")
 _NEVER = Q(pk__in=[])
 _BIGGEST = 2**63 - 1
@@ -149,7 +152,7 @@ _IS: dict[str, Callable[[], Q]] = {
     "stale": lambda: ~Q(hypervisor__state=LinkState.ONLINE),
     "attention": needs_a_look,
     "busy": lambda: Q(pk__in=_busy()),
-    "autostart": lambda: Q(autostart=True),
+    "autostart": lambda: Q(autostart=True) | Q(autostart_order__isnull=False),
     "transient": lambda: Q(persistent=False),
 }
 
@@ -184,6 +187,35 @@ def _compared(field: str, wanted: Comparison, *, factor: float, slack: float, wh
     return {f"{field}__gte": number - slack, f"{field}__lte": number + slack} if slack else {field: number}
 
 
+def _by_address(value: str, _by: Actor) -> Q:
+    """An address of the guest's, or one that a network has given it or keeps for it: whole, or how it begins (`10.0.3.`)."""
+    text = value.lower().rstrip("*")
+    try:
+        text, end = str(ipaddress.ip_address(text)), '"' if text == value.lower() else ""
+    except ValueError:
+        end = ""
+    if not _ADDRESS_PART.fullmatch(text):
+        return _NEVER
+    own = Q(Contains(Cast("addresses", TextField()), f'"{text}{end}'))
+    return own | Q(pk__in=_given(Q(address=text) if end else Q(address__startswith=text)))
+
+
+def _given(which: Q) -> Any:
+    """Ids of guests with a MAC that a network of their host has given such an address to, or keeps it for."""
+    macs = GivenAddress.objects.filter(which, network__host=OuterRef("vm__hypervisor__host"), mac=OuterRef("mac"))
+    return VMNic.objects.filter(Exists(macs), mac__in=GivenAddress.objects.filter(which).values("mac")).values("vm")
+
+
+def _by_mac(value: str, _by: Actor) -> Q:
+    """Whole or a part, with colons, dashes or nothing between."""
+    text = value.lower().strip("*").replace("-", ":")
+    if re.fullmatch(r"[0-9a-f]{12}", text):
+        text = ":".join(text[place : place + 2] for place in range(0, 12, 2))
+    if not re.fullmatch(r"[0-9a-f:]{1,17}", text):
+        return _NEVER
+    return Q(pk__in=VMNic.objects.filter(mac__icontains=text).values("vm"))
+
+
 _KEYS: dict[str, Callable[[str, Actor], Q]] = {
     "state": _exactly("state"),
     "driver": _exactly("hypervisor__driver"),
@@ -198,6 +230,9 @@ _KEYS: dict[str, Callable[[str, Actor], Q]] = {
     "cpu": _cpu,
     "mem": _memory,
     "name": _name,
+    "ip": _by_address,
+    "address": _by_address,
+    "mac": _by_mac,
 }
 
 KEYS = tuple(_KEYS)
@@ -232,4 +267,6 @@ def _free_word(word: str) -> Q:
         condition |= Q(pk=known)
     if any(letter.isdigit() for letter in word) or ":" in word:
         condition |= Q(IContains(Cast("addresses", TextField()), word))
+    if _ADDRESS_PART.fullmatch(low) and ("." in low or ":" in low):
+        condition |= Q(pk__in=_given(Q(address__contains=low)))
     return condition

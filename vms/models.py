@@ -64,6 +64,11 @@ class VM(BaseModel):
     max_memory_bytes = models.BigIntegerField(default=0)
     persistent = models.BooleanField(default=True)
     autostart = models.BooleanField(default=False)
+    autostart_order = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="its place among those that we start with their host (`vms.autostart`)"
+    )
+    autostart_delay_seconds = models.PositiveSmallIntegerField(default=0, help_text="then, before the next one")
+    autostart_wait = models.BooleanField(default=False, help_text="the next one waits until it has an address")
     has_managed_save = models.BooleanField(default=False)
     os = models.CharField(max_length=200, blank=True)
     boot = models.JSONField(default=dict)
@@ -133,6 +138,11 @@ class VM(BaseModel):
         return GuestRef(uuid=self.uuid, name=self.bin_name or self.name)
 
     @property
+    def starts_with_host(self) -> bool:
+        """By its hypervisor's own doing, or by ours."""
+        return self.autostart or self.autostart_order is not None
+
+    @property
     def half_binned(self) -> bool:
         """Whether it was on its way to the bin, did not get there, and is not yet called or started as before."""
         return self.binned_at is None and bool(self.bin_name or self.bin_autostart)
@@ -179,6 +189,7 @@ class VMNic(models.Model):
     network = models.CharField(max_length=255, blank=True)
     link = models.CharField(max_length=10, default="up")
     target = models.CharField(max_length=50, blank=True)
+    filter = models.CharField(max_length=255, blank=True, help_text="name of a network filter")
 
     class Meta:
         ordering = ["id"]
@@ -248,3 +259,21 @@ class Snapshot(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class VMHardware(models.Model):
+    """What a guest is built of, as its hypervisor told it last (`vms.hardware.values`): read when somebody looks, and after each change.
+
+    What it ran with counts for the run that it was read in (`started_at`). `vms.hardware.inventory` is its only writer.
+    """
+
+    vm = models.OneToOneField("vms.VM", on_delete=models.CASCADE, related_name="hardware", primary_key=True)
+    defined = models.JSONField(null=True, help_text="what it has at its next start; null: it is transient")
+    live = models.JSONField(null=True, help_text="what it ran with; null: it was off")
+    options = models.JSONField(default=dict, help_text="what its hypervisor takes for it")
+    digest = models.CharField(max_length=64, help_text="of what can be changed; the ETag of `GET /vms/{id}/hardware`")
+    started_at = models.DateTimeField(null=True, blank=True, help_text="of the run that `live` is of")
+    read_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"hardware of {self.vm_id}"

@@ -60,6 +60,9 @@ NOT_IN_A_ROW = frozenset(
         "vcpus",
         "max_memory_bytes",
         "virtualization_type",
+        "autostart_order",
+        "autostart_delay_seconds",
+        "autostart_wait",
     ]
 )
 """Columns that a row of the list neither shows nor decides by: to read them takes a third of its query."""
@@ -298,6 +301,8 @@ _HINTS = {
     "cpu": [">80", ">50", "<5"],
     "mem": [">=16", ">=4", "<1"],
     "is": list(grammar.IS),
+    "ip": ["10.0.3.", "fd00:"],
+    "mac": ["52:54:00:"],
 }
 
 

@@ -434,7 +434,12 @@ def read_now(cls: type[ReadGuest], vm: VM, by: Actor) -> Any:
 
 def reading_of(vm: VM, operation: Operation) -> Any:
     """What a reading found. Blocks up to 25 s. Raises Timeout, and what the reading ended with."""
-    return _found(engine.wait_ended(operation, timeout_seconds=READING_WAIT_SECONDS), vm.hypervisor.host.name)
+    return found_by_reading(operation, vm.hypervisor.host.name)
+
+
+def found_by_reading(operation: Operation, who: str) -> Any:
+    """What a look at `who` found. Blocks up to 25 s. Raises Timeout, and what it ended with."""
+    return _found(engine.wait_ended(operation, timeout_seconds=READING_WAIT_SECONDS), who)
 
 
 def _found(operation: Operation, who: str) -> Any:

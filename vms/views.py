@@ -30,10 +30,12 @@ from operations.views import title_of
 from vms import grammar, selectors
 from vms.addresses import SOURCES
 from vms.choices import ACTIVE, BinStorage, State
+from vms.cloning.templates import template_offer
 from vms.consoles import console_types
 from vms.definitions import services as definitions
 from vms.deletion.binned import bin_hours
 from vms.deletion.leftovers import fates
+from vms.hardware.selectors import pending_count
 from vms.models import VM
 from vms.rows import address_text, vm_buttons, vm_rows
 from vms.services import vm_actions, vm_get
@@ -312,8 +314,10 @@ def _buttons(vm: VM, by: Actor) -> dict[str, Any]:
         "buttons": vm_buttons(vm, by=by),
         "consoles": [(kind, words[kind]) for kind in console_types(vm)],
         "trouble": _trouble(vm),
+        "pending": pending_count(vm),
         "may_edit": may(by, "vm.edit", vm),
         "may_create": may(by, "vm.create"),
+        **template_offer(vm, by=by),
         "delete_text": _delete_text(vm),
     }
 

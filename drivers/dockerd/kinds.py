@@ -44,6 +44,7 @@ COMMON = frozenset(
         Feature.EVENTS,
         Feature.CREATE,
         Feature.ADDRESSES,
+        Feature.NETWORKS,
     }
 )
 _NO_MEMORY = "An engine saves no container's memory (checkpoints are an experiment that needs CRIU)."
@@ -65,8 +66,7 @@ REASONS = {
     Feature.STORAGE_POOLS: "This version does not manage volumes yet.",
     Feature.STORAGE_MANAGE: "This version does not manage volumes yet.",
     Feature.STORAGE_CONTENT: "This version does not manage volumes yet.",
-    Feature.NETWORKS: "This version does not manage networks yet.",
-    Feature.NETWORKS_MANAGE: "This version does not manage networks yet.",
+    Feature.NETWORKS_MANAGE: "An engine's networks are made and removed there; here containers are put on them.",
     Feature.HOTPLUG_DISK: "What is mounted into a container is settled when it is made.",
     Feature.HARDWARE: "This version does not change hardware here yet.",
     Feature.HOTPLUG_CPU: "This version does not change the limits of a running container yet.",
@@ -105,6 +105,7 @@ class DockerDriver(Driver):
     schemes = ("docker",)
     transports = ("unix", "tcp", "ssh")
     features = COMMON | {Feature.AUTOSTART}
+    macs = None
     reasons = REASONS
     ways = _ways("docker", "/var/run/docker.sock")
     proof = Proof.REAL
@@ -122,6 +123,7 @@ class PodmanDriver(Driver):
     schemes = ("podman",)
     transports = ("unix", "tcp", "ssh")
     features = COMMON
+    macs = None
     reasons = REASONS | {
         Feature.AUTOSTART: "Podman runs no daemon that could start containers with the host, and its API of this version "
         "cannot change a restart policy; use a systemd unit (Quadlet) there.",

@@ -28,6 +28,7 @@ from drivers.dockerd.guests import (
     stop_signal,
 )
 from drivers.dockerd.machine import Machine
+from drivers.dockerd.networks import network_infos
 from drivers.errors import DriverError, InvalidDefinition, NotFound, Timeout, Unreachable, Unsupported, WrongState
 from drivers.types import Feature, GuestState, Support
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         GuestStats,
         HostInfo,
         HostStats,
+        NetworkInfo,
     )
 
 _R = TypeVar("_R")
@@ -215,6 +217,12 @@ class DockerSession(Session):
     def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
         """One source, `lease`: engines have no agents, and choose the addresses themselves."""
         return {"lease": design.addresses(self._must_be(ref, GuestState.RUNNING, GuestState.PAUSED))}
+
+    # -- networks ------------------------------------------------------------------------------------------------------
+    def networks(self) -> Sequence[NetworkInfo]:
+        """What a container can be put on, by its name. One call."""
+        rows = self._call(lambda: self._engine.documents(lambda client: client.networks(), what="networks"))
+        return network_infos(rows, podman=bool(self._engine.podman))
 
     def _made_before(self, spec: GuestSpec) -> str | None:
         labels = {"label": [f"{design.UUID_LABEL}={spec.uuid.lower()}"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid as uuids
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 from drivers.errors import InvalidDefinition
 from drivers.fake import design
+from drivers.fake.hardware import hardware_of
 from drivers.fake.snapshots import Tree
 from drivers.types import (
     DiskInfo,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from drivers.fake.console import FakeConsole
-    from drivers.types import AddressInfo
+    from drivers.types import AddressInfo, Hardware
 
 ACTIVE = frozenset({GuestState.RUNNING, GuestState.PAUSED, GuestState.SHUTTING_DOWN, GuestState.PMSUSPENDED})
 _UNITS = {"b": 1, "bytes": 1, "KiB": 1 << 10, "k": 1 << 10, "MiB": 1 << 20, "M": 1 << 20, "GiB": 1 << 30, "G": 1 << 30}
@@ -34,7 +36,11 @@ _UNITS = {"b": 1, "bytes": 1, "KiB": 1 << 10, "k": 1 << 10, "MiB": 1 << 20, "M":
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Guest:
-    """One guest of a world. Guarded by the world's lock."""
+    """One guest of a world. Guarded by the world's lock.
+
+    Attributes:
+        live: What it was started with, and was given since; None where that is its definition.
+    """
 
     uuid: str
     name: str
@@ -61,9 +67,33 @@ class Guest:
     addresses: dict[str, Sequence[AddressInfo] | str] = field(default_factory=dict)
     tree: Tree = field(default_factory=Tree)
     marks: set[str] = field(default_factory=set)
+    live: Guest | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it holds its hardware."""
+        return self.state in ACTIVE
+
+    def hardware(self) -> Hardware:
+        """What its definition says of it."""
+        return hardware_of(
+            ET.fromstring(self.definition),  # noqa: S314 - our own text
+            vcpus=self.vcpus,
+            memory_bytes=self.memory_bytes,
+            max_memory_bytes=self.max_memory_bytes,
+        )
+
+    def run_with(self, xml: str) -> None:
+        """From now on, until it is off, this is what it runs with."""
+        self.live = parse(xml, lambda _name: self.uuid)
+
+    def copy(self) -> Guest:
+        """As it is defined now."""
+        return parse(self.definition, lambda _name: self.uuid)
 
     def info(self) -> GuestInfo:
         """What a session reports of it."""
+        now = (self.live if self.alive else None) or self
         return GuestInfo(
             uuid=self.uuid,
             name=self.name,
@@ -75,16 +105,16 @@ class Guest:
             else VirtualizationType.OS_LEVEL,
             techniques=(Technique.EMULATION,) if self.kind is GuestKind.MACHINE else (Technique.SHARED_KERNEL,),
             domain_type="fake",
-            vcpus=self.vcpus,
-            memory_bytes=self.memory_bytes,
-            max_memory_bytes=self.max_memory_bytes,
+            vcpus=now.vcpus,
+            memory_bytes=now.memory_bytes,
+            max_memory_bytes=now.max_memory_bytes,
             persistent=self.persistent,
             autostart=self.autostart,
             has_managed_save=self.has_managed_save,
             title=self.title,
             description=self.description,
-            disks=self.disks,
-            interfaces=self.interfaces,
+            disks=now.disks,
+            interfaces=now.interfaces,
             consoles=("serial",),
             os=self.os,
             boot=self.boot,
@@ -136,7 +166,8 @@ def parse(xml: str, uuid_of: Callable[[str], str]) -> Guest:
         uuid = str(uuids.UUID((root.findtext("uuid") or uuid_of(name)).strip()))
         maximum = _bytes(root.find("memory"))
         current = root.find("currentMemory")
-        vcpus = int((root.findtext("vcpu") or "1").strip())
+        vcpu = root.find("vcpu")
+        vcpus = 1 if vcpu is None else int((vcpu.get("current") or vcpu.text or "1").strip())
     except (ET.ParseError, ValueError, KeyError) as error:
         raise InvalidDefinition(f"The definition cannot be read: {error}.") from error
     if maximum <= 0 or vcpus <= 0:
@@ -185,10 +216,13 @@ def _disks(root: ET.Element) -> Iterable[DiskInfo]:
 def _nics(root: ET.Element) -> Iterable[NicInfo]:
     for nic in root.iterfind("devices/interface"):
         mac, source, model = nic.find("mac"), nic.find("source"), nic.find("model")
+        named = nic.find("filterref")
         yield NicInfo(
             mac="" if mac is None else mac.get("address", ""),
             model=None if model is None else model.get("type"),
-            network=None if source is None else source.get("network") or source.get("bridge"),
+            filter=None if named is None else named.get("filter"),
+            network=None if source is None else source.get("network") or source.get("bridge") or source.get("direct"),
+            link=json.loads(nic.get("hardware", "{}")).get("link", "up"),
         )
 
 

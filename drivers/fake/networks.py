@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree as ET
 
-from drivers.errors import AlreadyExists, InvalidDefinition, NotFound, WrongState
+from drivers.errors import AlreadyExists, NotFound, WrongState
 from drivers.findings import refusing
-from drivers.networks import MODES, absent, check_dhcp_host, check_filter, check_network, overlapping, users_of
+from drivers.netfilters import check_filter, outline, users_of
+from drivers.networks import MODES, absent, check_dhcp_host, check_network, overlapping
 from drivers.types import FilterInfo, Holding, HoldingEvent, HostInterface, LeaseInfo, NetworkInfo
 
 if TYPE_CHECKING:
@@ -205,13 +205,12 @@ class FakeNetworks:
         with self._lock:
             if name and name not in self._filters:
                 raise NotFound(f"There is no network filter {name}.")
-            root = _filter_of(xml)
-            new = root.get("name", "")
-            if not name and new in self._filters:
-                raise AlreadyExists(f"There is a network filter {new} already.")
             there = {one.name: one.uses for one in self._filters.values()}
             with refusing():
-                check_filter(there, new, [ref.get("filter", "") for ref in root.findall("filterref")], changes=name)
+                new = outline(xml)
+                check_filter(there, new.name, new.uses, changes=name)
+            if not name and new.name in self._filters:
+                raise AlreadyExists(f"There is a network filter {new.name} already.")
             return self._put(xml)
 
     def filter_delete(self, name: str) -> None:
@@ -224,18 +223,17 @@ class FakeNetworks:
                 raise NotFound(f"There is no network filter {name}.")
 
     def _put(self, xml: str) -> FilterInfo:
-        root = _filter_of(xml)
-        name = root.get("name", "")
+        new = outline(xml)
         info = FilterInfo(
-            uuid=str(self._uuid_of(f"filter/{name}")),
-            name=name,
-            chain=root.get("chain", "root"),
-            rules=len(root.findall("rule")),
-            uses=tuple(ref.get("filter", "") for ref in root.findall("filterref")),
+            uuid=str(self._uuid_of(f"filter/{new.name}")),
+            name=new.name,
+            chain=new.chain,
+            rules=new.rules,
+            uses=new.uses,
             xml=xml,
         )
         with self._lock:
-            self._filters[name] = info
+            self._filters[new.name] = info
         return info
 
     def _refuse_absent(self, spec: NetworkSpec) -> None:
@@ -263,16 +261,3 @@ class FakeNetworks:
         if network is None:
             raise NotFound(f"There is no network {name}.", network=name)
         return network
-
-
-def _filter_of(xml: str) -> ET.Element:
-    """Raises InvalidDefinition for what is no filter, or has a document type."""
-    if "<!" in xml:
-        raise InvalidDefinition("A definition may not have a document type or entities.")
-    try:
-        root = ET.fromstring(xml)  # noqa: S314 - no document type, no entities
-    except ET.ParseError as error:
-        raise InvalidDefinition(f"This is not well-formed XML: {error}") from error
-    if root.tag != "filter":
-        raise InvalidDefinition(f"This is a <{root.tag}>, not a <filter>.")
-    return root

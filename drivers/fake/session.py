@@ -50,7 +50,16 @@ if TYPE_CHECKING:
 
     from drivers.fake.console import FakeConsole
     from drivers.fake.world import FakeWorld
-    from drivers.types import AddressInfo, CloneSpec, GuestSpec
+    from drivers.types import (
+        AddressInfo,
+        CloneSpec,
+        Device,
+        GuestHardware,
+        GuestSpec,
+        HardwareOptions,
+        HostDevice,
+        HostNode,
+    )
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -89,6 +98,12 @@ _FEATURES = frozenset(
         Feature.SNAPSHOTS_DISK,
         Feature.SNAPSHOTS_MEMORY,
         Feature.SNAPSHOTS_LIVE,
+        Feature.HARDWARE,
+        Feature.HOTPLUG_CPU,
+        Feature.HOTPLUG_MEMORY,
+        Feature.HOTPLUG_DISK,
+        Feature.HOTPLUG_INTERFACE,
+        Feature.HOST_DEVICES,
     }
 )
 
@@ -166,6 +181,8 @@ class FakeSession(Session):
             library_version="1.0",
             virtualization_type=VirtualizationType.HYBRID,
             techniques=(Technique.EMULATION,),
+            boot_id=self.world.boot_id,
+            uptime_seconds=stats.uptime_seconds,
         )
 
     def capabilities(self) -> Mapping[Feature, Support]:
@@ -279,6 +296,39 @@ class FakeSession(Session):
     @_verb
     def addresses(self, ref: GuestRef) -> Mapping[str, Sequence[AddressInfo] | str]:
         return self.world.addresses(ref)
+
+    # -- hardware ------------------------------------------------------------------------------------------------------
+    @_verb
+    def hardware(self, ref: GuestRef) -> GuestHardware:
+        return self.world.hardware(ref)
+
+    @_verb
+    def hardware_options(self, ref: GuestRef) -> HardwareOptions:
+        return self.world.hardware_options(ref)
+
+    @_verb
+    def attach(self, ref: GuestRef, device: Device, *, live: bool, defined: bool) -> None:
+        self.world.do_attach(ref, device=device, live=live, defined=defined)
+
+    @_verb
+    def detach(self, ref: GuestRef, key: str, *, live: bool, defined: bool) -> None:
+        self.world.do_detach(ref, key=key, live=live, defined=defined)
+
+    @_verb
+    def update(self, ref: GuestRef, device: Device, *, live: bool, defined: bool) -> None:
+        self.world.do_update(ref, device=device, live=live, defined=defined)
+
+    @_verb
+    def disk_resize(self, ref: GuestRef, target: str, *, capacity_bytes: int) -> None:
+        self.world.do_disk_resize(ref, target=target, capacity_bytes=capacity_bytes)
+
+    @_verb
+    def host_devices(self) -> Sequence[HostDevice]:
+        return self.world.host_devices()
+
+    @_verb
+    def host_nodes(self) -> Sequence[HostNode]:
+        return self.world.host_nodes()
 
     # -- storage and networks ------------------------------------------------------------------------------------------
     @_verb

@@ -115,7 +115,7 @@ class SnapshotVerbs:
                 raise Unsupported(kept.info.no_revert)
             for key, value in kept.guest.items():
                 setattr(guest, key, value)
-            guest.marks = set(kept.marks)
+            guest.marks, guest.live = set(kept.marks), None
             guest.state, guest.reason, guest.has_managed_save = kept.info.state, "from_snapshot", False
             guest.started_at = self.clock()
             guest.tree.current = name

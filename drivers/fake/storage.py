@@ -293,6 +293,18 @@ class FakeStorage:
                 check_growth(self._info(place, volume), capacity_bytes)
             volume.spec = dataclasses.replace(volume.spec, capacity_bytes=capacity_bytes)
 
+    def resize_at(self, path: str, *, capacity_bytes: int) -> None:
+        """Grow the volume that lies there, under whoever runs with it."""
+        with self._lock:
+            for place in self._pools.values():
+                for volume in place.volumes.values():
+                    if path and volume.path == path:
+                        with refusing():
+                            check_growth(self._info(place, volume), capacity_bytes)
+                        volume.spec = dataclasses.replace(volume.spec, capacity_bytes=capacity_bytes)
+                        return
+        raise NotFound(f"There is nothing at {path or 'no path'}.")
+
     def volume_wipe(self, pool: str, name: str) -> None:
         """Zeros where something was."""
         with self._lock:

@@ -35,6 +35,7 @@ from drivers.fake.guest import (
     parse,
     stats_of,
 )
+from drivers.fake.hardware import HardwareVerbs
 from drivers.fake.networks import FakeNetworks
 from drivers.fake.snapshots import SnapshotVerbs
 from drivers.fake.storage import FakeStorage
@@ -52,7 +53,7 @@ from drivers.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from drivers.types import AddressInfo, CloneSpec, GuestSpec, News
 
@@ -105,7 +106,7 @@ class _Weather:
     lies: deque[_Fault] = field(default_factory=deque)
 
 
-class FakeWorld(SnapshotVerbs):
+class FakeWorld(SnapshotVerbs, HardwareVerbs):
     """One hypervisor in memory, what others do on it, and what goes wrong with it. Thread-safe.
 
     Attributes:
@@ -114,9 +115,11 @@ class FakeWorld(SnapshotVerbs):
         peak_calls: The most verbs that were ever under way at once on one session.
         storage: Its pools and volumes; none until `storage.add_pool`.
         networks: Its virtual networks; none until `networks.add`.
+        boot_id: Of its machine; "" for one that does not tell.
     """
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
         self.clock: Callable[[], float] = time.monotonic
         self.calls: Counter[str] = Counter()
@@ -126,6 +129,7 @@ class FakeWorld(SnapshotVerbs):
         self._guests: dict[str, Guest] = {}
         self._sessions: list[Connection] = []
         self._born = self.clock()
+        self.boot_id = f"{name}/1"
         self.storage = FakeStorage(
             self._changed, lambda pool: uuids.uuid5(NAMESPACE, f"{name}/pool/{pool}"), tell=self._tell
         )
@@ -252,6 +256,22 @@ class FakeWorld(SnapshotVerbs):
         for session in sessions:
             session.lost(reason)
 
+    def reboot(self, *, after_seconds: float = 0.0) -> None:
+        """Its machine boots: every connection breaks, all guests are off, and those with autostart start by themselves.
+
+        Args:
+            after_seconds: How long ago that was by the machine's own account.
+        """
+        with self._changed:
+            self._born = self.clock() - after_seconds
+            name, _, number = self.boot_id.rpartition("/")
+            self.boot_id = f"{name}/{int(number) + 1}" if number else ""
+            for guest in self._guests.values():
+                guest.state = GuestState.RUNNING if guest.autostart else GuestState.SHUTOFF
+                guest.reason = "booted" if guest.autostart else "destroyed"
+                guest.started_at = self.clock()
+        self.cut("the machine boots")
+
     def go_deaf(self) -> None:
         """Every open connection dies without a close callback: only `alive` tells, and the next call."""
         with self._changed:
@@ -361,6 +381,7 @@ class FakeWorld(SnapshotVerbs):
             at=now,
             cpu_count=8,
             cpu_busy_seconds=now - self._born,
+            uptime_seconds=now - self._born,
             memory_total_bytes=total,
             memory_free_bytes=max(0, total - used),
         )
@@ -381,6 +402,8 @@ class FakeWorld(SnapshotVerbs):
                 fresh.autostart, fresh.has_managed_save = old.autostart, old.has_managed_save
                 fresh.console, fresh.obeys, fresh.addresses = old.console, old.obeys, old.addresses
                 fresh.tree, fresh.marks = old.tree, old.marks
+                if old.alive:
+                    fresh.run_with((old.live or old).definition)
             self._guests[fresh.uuid] = fresh
             info = fresh.info()
         self._after(fresh, GuestEventKind.DEFINED, "defined/updated" if old else "defined/added", None)
@@ -453,6 +476,7 @@ class FakeWorld(SnapshotVerbs):
             if guest.state in ACTIVE:
                 raise WrongState(f"{guest.name} is already running.")
             restored, guest.has_managed_save = guest.has_managed_save, False
+            guest.live = guest.live if restored else None
             guest.state = GuestState.RUNNING
             guest.reason = "restored" if restored else "booted"
             guest.started_at = self.clock()
@@ -498,6 +522,7 @@ class FakeWorld(SnapshotVerbs):
         with self._changed:
             guest = self._find(ref)
             had, guest.has_managed_save = guest.has_managed_save, False
+            guest.live = None
         if had:
             self._after(guest, GuestEventKind.CHANGED, "managed-save/discarded", None)
 
@@ -567,6 +592,7 @@ class FakeWorld(SnapshotVerbs):
         guest = self._active(ref)
         with self._changed:
             guest.state, guest.reason, guest.has_managed_save = state, reason, saved
+            guest.live = (guest.live or guest.copy()) if saved else None
             console = self._stop_console(guest)
             gone = not guest.persistent
             if gone:
@@ -579,6 +605,9 @@ class FakeWorld(SnapshotVerbs):
             if guest.state not in ACTIVE:
                 raise WrongState(f"{guest.name} is not running.")
             return guest
+
+    def _all(self) -> Iterator[Guest]:
+        return iter(list(self._guests.values()))
 
     def _find(self, ref: GuestRef) -> Guest:
         guest = self._guests.get(ref.uuid.lower())

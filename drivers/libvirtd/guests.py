@@ -218,6 +218,7 @@ def _nic(node: etree._Element) -> NicInfo:
         network=network or node.get("type"),
         link=nic.attr("link", "state") or "up",
         target=nic.attr("target", "dev"),
+        filter=nic.attr("filterref", "filter"),
     )
 
 

@@ -14,7 +14,7 @@ from drivers.libvirtd.errors import gone_is_nothing, translate
 from drivers.libvirtd.facet import Facet
 from drivers.libvirtd.xml.element import append
 from drivers.libvirtd.xml.network import Filter, Interface, NetDevice, Port
-from drivers.networks import check_filter, users_of
+from drivers.netfilters import check_filter, outline, users_of
 from drivers.types import Feature, FilterInfo, HostInterface
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class InterfaceFacet(Facet):
     """The host's interfaces: node devices say speed and state of those that are hardware, the interface driver what it is made of."""
 
     def host_interfaces(self) -> Sequence[HostInterface]:
-        """All but those of guests: two bulk calls, and one for each."""
+        """All but those of guests: two bulk calls, and one for each, three for those that are made of others."""
         self._require(Feature.NETWORKS)
         if not self._driver.is_real:
             raise Unsupported(_SIMULATED, feature=str(Feature.NETWORKS))
@@ -70,7 +70,11 @@ class InterfaceFacet(Facet):
         for interface in listed:
             with contextlib.suppress(InvalidDefinition):
                 try:
-                    yield Interface.parse(interface.XMLDesc(0))
+                    found = Interface.parse(interface.XMLDesc(0))
+                    if found.type in _KINDS:  # of these the document says neither (measured)
+                        found.mac = interface.MACString()
+                        found.link = "up" if interface.isActive() else "down"
+                    yield found
                 except libvirt.libvirtError as error:
                     if error.get_error_code() != libvirt.VIR_ERR_NO_INTERFACE:
                         raise
@@ -116,17 +120,17 @@ class FilterFacet(Facet):
     def filter_define(self, xml: str, *, name: str = "") -> FilterInfo:
         """Make one, or change the one of this name. libvirt compares it with its schema, and brings it to guests that run."""
         there = {one.name: one for one in self.filters()}
-        document = Filter.parse(xml)
-        uses = [ref.filter for ref in document.refs if ref.filter]
         with refusing():
-            check_filter({one.name: one.uses for one in there.values()}, document.name or "", uses, changes=name)
+            new = outline(xml)
+            check_filter({one.name: one.uses for one in there.values()}, new.name, new.uses, changes=name)
+        document = Filter.parse(xml)
         if name and name not in there:
             raise NotFound(f"There is no network filter {name}.", filter=name)
-        if not name and document.name in there:
-            raise AlreadyExists(f"There is a network filter {document.name} already.", filter=document.name)
+        if not name and new.name in there:
+            raise AlreadyExists(f"There is a network filter {new.name} already.", filter=new.name)
         if name:
             _identify(document, there[name].uuid)
-        with translate(filter=document.name or ""):
+        with translate(filter=new.name):
             flags = libvirt.VIR_NWFILTER_DEFINE_VALIDATE
             return _filter(self._connection.nwfilterDefineXMLFlags(document.to_xml(), flags))
 

@@ -46,13 +46,14 @@ class AddressInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NicInfo:
-    """One network interface of a guest. `target` is the host-side device while the guest runs."""
+    """One network interface of a guest. `target` is the host-side device while the guest runs, `filter` names a network filter."""
 
     mac: str
     model: str | None = None
     network: str | None = None
     link: str = "up"
     target: str | None = None
+    filter: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

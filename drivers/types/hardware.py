@@ -7,11 +7,9 @@ is left empty goes back to that choice (but a disk's bus and format, which stay)
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - what keeps these values as JSON reads the annotations
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

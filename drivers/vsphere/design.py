@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pyVmomi import vim
 
 from drivers import osinfo, specs
-from drivers.vsphere.systems import guest_id
+from drivers.vsphere.systems import file_id, guest_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -213,7 +213,7 @@ def _extra(spec: GuestSpec) -> Iterator[tuple[str, str]]:
 
 def _lines(spec: GuestSpec, api_version: str) -> Iterator[tuple[str, str]]:
     yield "displayName", spec.name
-    yield "guestOS", guest_id(spec.os_id, api_version).removesuffix("Guest").lower().replace("_", "-")
+    yield "guestOS", file_id(guest_id(spec.os_id, api_version))
     yield "vc.uuid", spec.uuid.lower()
     yield "numvcpus", str(spec.vcpus)
     yield "memSize", str(spec.memory_bytes >> 20)

@@ -183,14 +183,14 @@ def _disks(devices: list[Any]) -> tuple[DiskInfo, ...]:
             continue
         bus, place = places.get(getattr(each, "controllerKey", None), (None, ""))
         unit = number(getattr(each, "unitNumber", None)) or 0
-        source = text(getattr(getattr(each, "backing", None), "fileName", None)) or None
+        pool, source = place_of(text(getattr(getattr(each, "backing", None), "fileName", None)))
         found.append(
             DiskInfo(
                 target=f"{place}:{unit}" if place else f"{device}{unit}",
                 device=device,
                 bus=bus or ("fdc" if device == "floppy" else None),
-                source=source,
-                pool=_datastore(source),
+                source=source or None,
+                pool=pool or None,
                 format="vmdk" if device == "disk" else "raw" if source else None,
                 size_bytes=_size(each) if device == "disk" else None,
                 readonly=device == "cdrom",
@@ -216,11 +216,12 @@ def _size(disk: Any) -> int | None:
     return exact or (kibibytes * 1024 if kibibytes is not None else None)
 
 
-def _datastore(source: str | None) -> str | None:
-    """`[datastore1] web/web.vmdk` lies in `datastore1`."""
-    if source is None or not source.startswith("[") or "]" not in source:
-        return None
-    return source[1 : source.index("]")] or None
+def place_of(path: str) -> tuple[str, str]:
+    """`[datastore1] web/web.vmdk` is `web/web.vmdk` in `datastore1`; what is written otherwise lies in none."""
+    if not path.startswith("[") or "]" not in path:
+        return "", path
+    pool, _, name = path[1:].partition("]")
+    return (pool, name.strip()) if pool else ("", path)
 
 
 def _interfaces(devices: list[Any], *, running: bool) -> tuple[NicInfo, ...]:

@@ -13,6 +13,7 @@ from drivers.vsphere import design as drawing
 from drivers.vsphere import places
 from drivers.vsphere.collector import of_objects, retrieve
 from drivers.vsphere.errors import Garbled, translate
+from drivers.vsphere.guests import place_of
 from drivers.vsphere.holdings import HoldingsFacet
 from drivers.vsphere.values import items, number, text
 from drivers.vsphere.wire import moid
@@ -153,7 +154,7 @@ def _named_stores(spec: GuestSpec, stores: Mapping[str, Found]) -> list[Found]:
     """The datastores that its disks lie in, the first disk's first. Raises InvalidDefinition."""
     found = {}
     for position, disk in enumerate(spec.disks):
-        name = drawing.path_of(disk).removeprefix("[").partition("]")[0]
+        name = place_of(drawing.path_of(disk))[0]
         if name not in stores:
             raise specs.refusal(f"disks[{position}].pool", f"there is no datastore {name} here.")
         found[name] = stores[name]

@@ -105,7 +105,7 @@ def pool_info(found: Found) -> PoolInfo:
         capacity_bytes=capacity,
         allocation_bytes=None if capacity is None or free is None else capacity - free,
         available_bytes=free,
-        source=text(found.get("summary.url")),
+        source=text(found.get("summary.url")).removeprefix("ds://").rstrip("/"),
         autostart=True,
         formats=() if kind in _NO_PLAIN_FILES else (FORMAT,),
     )

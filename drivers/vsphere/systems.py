@@ -5,6 +5,7 @@ The versions are those since which VMware's API reference has each identifier (`
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from drivers import osinfo
@@ -12,10 +13,15 @@ from drivers import osinfo
 _Names = tuple[tuple[tuple[int, ...], str], ...]
 """Since which version of the API -> the identifier, the newest first."""
 
+_DEBIAN: Final[_Names] = (
+    ((8, 0, 0, 1), "debian12_64Guest"),
+    ((7, 0), "debian11_64Guest"),
+    ((6, 5), "debian10_64Guest"),
+)
 _TABLE: Final[tuple[tuple[str, _Names], ...]] = (
-    ("http://debian.org/debian/13", (((9, 0), "debian13_64Guest"), ((8, 0, 0, 1), "debian12_64Guest"))),
-    ("http://debian.org/debian/12", (((8, 0, 0, 1), "debian12_64Guest"), ((7, 0), "debian11_64Guest"))),
-    ("http://debian.org/debian/", (((7, 0), "debian11_64Guest"), ((6, 5), "debian10_64Guest"))),
+    ("http://debian.org/debian/13", (((9, 0), "debian13_64Guest"), *_DEBIAN)),
+    ("http://debian.org/debian/12", _DEBIAN),
+    ("http://debian.org/debian/", _DEBIAN[1:]),
     ("http://ubuntu.com/ubuntu/", (((), "ubuntu64Guest"),)),
     ("http://fedoraproject.org/fedora/", (((), "fedora64Guest"),)),
     ("http://rockylinux.org/rocky/", (((8, 0, 0, 1), "rockylinux_64Guest"), ((7, 0), "rhel8_64Guest"))),
@@ -43,3 +49,8 @@ def guest_id(os_id: str, api_version: str) -> str:
     named = next((names for start, names in _TABLE if os_id.startswith(start)), ())
     family = _FAMILIES.get(osinfo.defaults(os_id).family, _FAMILIES["other"])
     return next(name for since, name in (*named, *family) if version >= since)
+
+
+def file_id(name: str) -> str:
+    """The same as a `.vmx` has it: `debian12-64`, `other-64`."""
+    return re.sub(r"_?64$", "-64", name.replace("Guest", "").lower())

@@ -41,6 +41,10 @@ _FEATURES = frozenset(
         Feature.SNAPSHOTS_DISK,
         Feature.SNAPSHOTS_MEMORY,
         Feature.SNAPSHOTS_LIVE,
+        Feature.CREATE,
+        Feature.ADDRESSES,
+        Feature.STORAGE_POOLS,
+        Feature.NETWORKS,
     }
 )
 _NOT_YET = "XenServer can do this, but not through here yet."
@@ -53,6 +57,8 @@ class XapiDriver(Driver):
     label = "XenServer / XCP-ng"
     schemes = ("xapi",)
     transports = ("",)
+    macs = (0x00163E000000, 0x00163E7FFFFF)
+    """What Xen's project leaves to whoever chooses addresses himself."""
     features: ClassVar[frozenset[Feature]] = _FEATURES
     reasons: ClassVar[Mapping[Feature, str]] = {
         Feature.DEFINE: "XenServer makes guests from templates, not from XML.",
@@ -62,13 +68,9 @@ class XapiDriver(Driver):
         Feature.CONSOLE_SPICE: "XenServer offers screens by VNC only.",
         Feature.SCREENSHOT: "XenServer has no call for a picture of the screen; open the console instead.",
         Feature.MIGRATION_LIVE: _NOT_YET,
-        Feature.STORAGE_POOLS: _NOT_YET,
-        Feature.STORAGE_MANAGE: _NOT_YET,
-        Feature.STORAGE_CONTENT: _NOT_YET,
-        Feature.NETWORKS: _NOT_YET,
-        Feature.NETWORKS_MANAGE: _NOT_YET,
-        Feature.CREATE: _NOT_YET,
-        Feature.ADDRESSES: _NOT_YET,
+        Feature.STORAGE_MANAGE: "Storage repositories are made and removed at the XenServer; here they are shown, and hold new disks.",
+        Feature.STORAGE_CONTENT: "This version writes nothing into disks there yet: put a CD image into an ISO repository, and name it.",
+        Feature.NETWORKS_MANAGE: "Networks are made and removed at the XenServer; here guests are put on them.",
         Feature.HOTPLUG_DISK: _NOT_YET,
         Feature.HARDWARE: _NOT_YET,
         Feature.HOTPLUG_CPU: _NOT_YET,

@@ -91,6 +91,11 @@ TABLE: dict[str, Row] = {
     "VM_SHUTDOWN_TIMEOUT": Row(errors.Timeout, "The guest did not shut down in time."),
     "VM_SUSPEND_TIMEOUT": Row(errors.Timeout, "The guest could not be saved in time."),
     "BOOTLOADER_FAILED": Row(errors.DriverError, "The guest's boot loader failed."),
+    "DEVICE_ALREADY_EXISTS": Row(errors.AlreadyExists, "The guest has something at this place already."),
+    "MAC_INVALID": Row(errors.InvalidDefinition, "XenServer does not take this MAC address."),
+    "MEMORY_CONSTRAINT_VIOLATION": Row(
+        errors.InvalidDefinition, "XenServer does not take so much, or so little memory."
+    ),
     "DUPLICATE_VM": Row(errors.AlreadyExists, "There is such a guest already."),
     # -- room ---------------------------------------------------------------------------------------------------------
     "HOST_NOT_ENOUGH_FREE_MEMORY": Row(errors.NoSpace, _MEMORY),

@@ -30,6 +30,9 @@ Record = dict[str, Any]
 Table = dict[str, Record]
 
 NULL = "OpaqueRef:NULL"
+FACT_PREFIX = "vmmanager.fact."
+TITLE_KEY = "vmmanager.title"
+"""Keys of a guest's other_config: what is ours to say of it."""
 AUTOSTART = "auto_poweron"
 """Key of other_config. XAPI starts a guest that has it only where the pool has it too."""
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -152,6 +155,8 @@ class Around:
 
     vbds: Table = field(default_factory=dict)
     vdis: Table = field(default_factory=dict)
+    places: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """A disk's reference → its pool and its name there."""
     vifs: Table = field(default_factory=dict)
     networks: Table = field(default_factory=dict)
     metrics: Table = field(default_factory=dict)
@@ -216,6 +221,7 @@ def guest_info(vm: Mapping[str, Any], around: Around) -> GuestInfo:
         max_memory_bytes=max(most, target),
         autostart=around.autostart and wants_autostart(vm),
         has_managed_save=text(vm, "power_state") == "Suspended",
+        title=text(mapping(vm, "other_config"), TITLE_KEY),
         description=text(vm, "name_description"),
         disks=disks,
         interfaces=interfaces,
@@ -223,8 +229,18 @@ def guest_info(vm: Mapping[str, Any], around: Around) -> GuestInfo:
         consoles=("vnc",),
         os=text(system, "name"),
         boot=boot,
+        metadata=facts(mapping(vm, "other_config")),
         xml_digest=hashlib.sha256(json.dumps([repr(row) for row in rows]).encode()).hexdigest(),
     )
+
+
+def facts(other_config: Mapping[str, Any]) -> dict[str, str]:
+    """Our own facts among a guest's other configuration."""
+    return {
+        key.removeprefix(FACT_PREFIX): value
+        for key, value in other_config.items()
+        if key.startswith(FACT_PREFIX) and isinstance(value, str)
+    }
 
 
 def wants_autostart(row: Mapping[str, Any]) -> bool:
@@ -237,6 +253,7 @@ def _disks(vm: Mapping[str, Any], around: Around) -> tuple[DiskInfo, ...]:
     for ref in references(vm, "VBDs"):
         vbd = around.vbds.get(ref, {})
         vdi = around.vdis.get(text(vbd, "VDI"), {})
+        pool, name = around.places.get(text(vbd, "VDI"), ("", ""))
         if not vbd:
             continue
         found.append(
@@ -244,7 +261,8 @@ def _disks(vm: Mapping[str, Any], around: Around) -> tuple[DiskInfo, ...]:
                 target=text(vbd, "device") or text(vbd, "userdevice"),
                 device="cdrom" if text(vbd, "type") == "CD" else "disk",
                 bus="xen",
-                source=text(vdi, "name_label") or text(vdi, "uuid") or None,
+                source=name or text(vdi, "uuid") or None,
+                pool=pool or None,
                 size_bytes=number(vdi, "virtual_size") or None,
                 readonly=text(vbd, "mode") == "RO",
             )

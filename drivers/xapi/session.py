@@ -24,8 +24,11 @@ from drivers.errors import (
 from drivers.types import Feature, GuestStats, HostStats, Support
 from drivers.xapi import records
 from drivers.xapi.console import XapiConsole
+from drivers.xapi.design import NAME_MAX
 from drivers.xapi.errors import Garbled
 from drivers.xapi.events import Watch
+from drivers.xapi.holdings import disk_places
+from drivers.xapi.making import MakingFacet
 from drivers.xapi.pool import Members
 from drivers.xapi.records import Around, Record, Table, text
 from drivers.xapi.snapshots import SnapshotFacet
@@ -44,7 +47,6 @@ log = logging.getLogger(__name__)
 
 FEW = 4
 """So many guests are read one by one; more cost less by reading all."""
-NAME_MAX = 255
 START_SECONDS = 300.0
 SAVE_SECONDS = 1800.0
 STOP_SECONDS = 120.0
@@ -68,12 +70,13 @@ PERMISSIONS: dict[Feature, str] = {
     Feature.SNAPSHOTS_DISK: "vm.snapshot",
     Feature.SNAPSHOTS_MEMORY: "vm.checkpoint",
     Feature.SNAPSHOTS_LIVE: "vm.snapshot",
+    Feature.CREATE: "vm.create",
 }
 """What a role must have, in XAPI's words (all lower case there)."""
 _DENIED = "The role of this account on the XenServer does not allow that."
 
 
-class XapiSession(SnapshotFacet, Session):
+class XapiSession(SnapshotFacet, MakingFacet, Session):
     """A login at one pool's master (a lone host is a pool of one)."""
 
     def __init__(self, endpoint: Endpoint, wire: Wire, another: Callable[[], Wire], driver: Driver) -> None:
@@ -117,11 +120,12 @@ class XapiSession(SnapshotFacet, Session):
         return self._capabilities
 
     def guests(self) -> Sequence[GuestInfo]:
-        """All, by eight calls however many there are."""
-        machines = self._table("VM")
+        """All, by nine calls however many there are."""
+        machines, vdis = self._table("VM"), self._table("VDI")
         around = Around(
             vbds=self._table("VBD"),
-            vdis=self._table("VDI"),
+            vdis=vdis,
+            places=disk_places(vdis, self._table("SR")),
             vifs=self._table("VIF"),
             networks=self._table("network"),
             metrics=self._table("VM_metrics"),
@@ -135,9 +139,11 @@ class XapiSession(SnapshotFacet, Session):
     def guest(self, ref: GuestRef) -> GuestInfo:
         _, vm = self._find(ref)
         vbds, vifs = self._rows("VBD", vm, "VBDs"), self._rows("VIF", vm, "VIFs")
+        vdis = self._named("VDI", (text(vbd, "VDI") for vbd in vbds.values()))
         around = Around(
             vbds=vbds,
-            vdis=self._named("VDI", (text(vbd, "VDI") for vbd in vbds.values())),
+            vdis=vdis,
+            places=disk_places(vdis, self._table("SR")) if vdis else {},
             vifs=vifs,
             networks=self._named("network", (text(vif, "network") for vif in vifs.values())),
             metrics=self._named("VM_metrics", (text(vm, "metrics"),)),

@@ -160,3 +160,30 @@ if (maker) {
     }
   });
 }
+
+/* ---- filters ---- */
+const editor = /** @type {HTMLFormElement | null} */ ($("[data-filter]"));
+if (editor) {
+  const form = editor;
+  const { filter: method = "POST", path = "" } = form.dataset;
+  const value = (/** @type {string} */ name) => /** @type {any} */ (form.elements.namedItem(name))?.value;
+  const body = () => ({ ...(value("host") ? { host: value("host") } : {}), xml: value("xml") });
+  showCall(form, path, body, method);
+  form.addEventListener("change", () => form.dispatchEvent(new Event("input")));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    forgetWrong(form);
+    const button = /** @type {HTMLElement} */ ($("[type=submit]", form));
+    button.setAttribute("aria-busy", "true");
+    try {
+      const operation = await api(method === "PUT" ? "PUT" : "POST", path, body(), { prefer: "wait=20" });
+      if (operation.state === "failed") throw new Error(operation.error.detail);
+      const made = operation.result?.network_filter ?? (method === "PUT" ? path.split("/").pop() : "");
+      location.assign(made ? `/networks/filters/${made}` : `/operations/${operation.id}`);
+    } catch (error) {
+      showWrong(form, error, (name) => /** @type {any} */ (form.elements.namedItem(name)));
+    } finally {
+      button.removeAttribute("aria-busy");
+    }
+  });
+}

@@ -3,7 +3,7 @@
  * The topology picture: lines between what the server laid out, brought out under the pointer or the focus, drawn anew when something
  * moves; hosts opened and closed; size and place by buttons, keys and dragging.
  *
- * Markup: [data-topology] > .topobox > [data-stage] with svg[data-wires]; lanes [data-lane=<host>] (open ones are regions), in them
+ * Markup: [data-topology] > .topobox > [data-stage]; lanes [data-lane=<host>] (open ones are regions), in them
  * nodes [data-ref] with data-side left or right, guests [data-joins="<ref> <ref>"], and hosts. What is closed is numbers, read for all
  * hosts at once; guests on the page are patched by live.js.
  */
@@ -17,15 +17,15 @@ import { failure } from "./notify.js";
 
 const page = /** @type {HTMLElement | null} */ ($("[data-topology]"));
 const SVG = "http://www.w3.org/2000/svg";
-const SIZES = [0.4, 0.5, 0.65, 0.8, 0.9, 1, 1.15, 1.3, 1.6, 2];
+const SIZES = [0.3, 0.4, 0.5, 0.65, 0.8, 0.9, 1, 1.15, 1.3, 1.6, 2];
 const STEP = 160;
 const COUNTS_MS = 3000;
+const NARROW = matchMedia("(max-width: 760px)");
 
 /** @param {HTMLElement} root */
 function start(root) {
   const box = /** @type {HTMLElement} */ ($(".topobox", root));
   const stage = /** @type {HTMLElement} */ ($("[data-stage]", root));
-  const wires = /** @type {SVGSVGElement} */ ($("[data-wires]", root));
   const focused = (root.dataset.focus ?? "").split(" ").filter(Boolean);
   const query = new URLSearchParams(root.dataset.query);
   query.delete("view");
@@ -37,22 +37,24 @@ function start(root) {
   let drawn = [];
   /** What is brought out. */
   let lit = focused;
+  let size = 1;
 
   /**
    * One line, from the side of a network or pool to that of a guest or its host.
+   * @param {SVGSVGElement} wires
    * @param {HTMLElement} node
    * @param {HTMLElement} guest
    * @param {DOMRect} origin
    * @param {string} css
    */
-  function wire(node, guest, origin, css) {
+  function wire(wires, node, guest, origin, css) {
     const a = node.getBoundingClientRect();
     const b = guest.getBoundingClientRect();
     const left = node.dataset.side === "left";
     const x1 = (left ? a.right : a.left) - origin.left;
     const x2 = (left ? b.left : b.right) - origin.left;
     const y1 = a.top + a.height / 2 - origin.top;
-    const y2 = b.top + Math.min(b.height / 2, 20) - origin.top;
+    const y2 = b.top + b.height / 2 - origin.top;
     const bend = (x2 - x1) / 2;
     const path = document.createElementNS(SVG, "path");
     path.setAttribute("d", `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`);
@@ -61,36 +63,52 @@ function start(root) {
     drawn.push({ path, from: node, to: guest });
   }
 
-  function draw() {
-    const origin = stage.getBoundingClientRect();
+  /** A host's lines are its own: they go with it to another column or page. @param {HTMLElement} lane */
+  function wiresOf(lane) {
+    const known = /** @type {SVGSVGElement | null} */ ($(":scope > .wires", lane));
+    if (known) return known;
+    const made = document.createElementNS(SVG, "svg");
+    made.setAttribute("class", "wires");
+    made.setAttribute("aria-hidden", "true");
+    made.setAttribute("preserveAspectRatio", "xMinYMin meet");
+    lane.append(made);
+    return made;
+  }
+
+  /** @param {HTMLElement} lane */
+  function drawLane(lane) {
+    const wires = wiresOf(lane);
+    const origin = lane.getBoundingClientRect();
     wires.replaceChildren();
-    drawn = [];
-    if (!origin.width || getComputedStyle(wires).display === "none") return;
-    // In the measure of the stage, whatever its size: what is measured is what is drawn.
+    if (!origin.width || lane.matches(".folded")) return;
+    // In the measure of the lane, whatever the size: what is measured is what is drawn.
     wires.setAttribute("viewBox", `0 0 ${origin.width} ${origin.height}`);
-    for (const lane of $$("[data-lane]", stage)) {
-      const host = $(".hostbox", lane);
-      if (lane.matches(".folded")) continue;
-      if (!("open" in lane.dataset)) {
-        for (const sum of $$("[data-sum]", lane)) {
-          sum.dataset.side = sum.dataset.sum === "networks" ? "left" : "right";
-          wire(sum, host, origin, "of");
-        }
-        continue;
+    const host = $(".hosthead", lane);
+    if (!("open" in lane.dataset)) {
+      for (const sum of $$("[data-sum]", lane)) {
+        sum.dataset.side = sum.dataset.sum === "networks" ? "left" : "right";
+        wire(wires, sum, host, origin, "of");
       }
-      /** @type {Map<string, HTMLElement>} */
-      const nodes = new Map($$("[data-side]", lane).map((node) => [node.dataset.ref, node]));
-      const lonely = new Set(nodes.values());
-      for (const guest of $$("[data-joins]", lane)) {
-        for (const ref of guest.dataset.joins.split(" ")) {
-          const node = nodes.get(ref);
-          if (!node) continue;
-          wire(node, guest, origin, guest.dataset.state === "running" ? "runs" : "rests");
-          lonely.delete(node);
-        }
-      }
-      for (const node of lonely) wire(node, host, origin, "of");
+      return;
     }
+    /** @type {Map<string, HTMLElement>} */
+    const nodes = new Map($$("[data-side]", lane).map((node) => [node.dataset.ref, node]));
+    const lonely = new Set(nodes.values());
+    for (const guest of $$("[data-joins]", lane)) {
+      for (const ref of guest.dataset.joins.split(" ")) {
+        const node = nodes.get(ref);
+        if (!node) continue;
+        wire(wires, node, guest, origin, guest.dataset.state === "running" ? "runs" : "rests");
+        lonely.delete(node);
+      }
+    }
+    for (const node of lonely) wire(wires, node, host, origin, "of");
+  }
+
+  function draw() {
+    drawn = [];
+    if (NARROW.matches) return; // no lines among cards
+    for (const lane of $$("[data-lane]", stage)) drawLane(lane);
     bring(lit);
   }
   const drawSoon = debounce(draw, 30);
@@ -108,17 +126,17 @@ function start(root) {
     if ($("[data-open]", stage)) drawNext();
   });
 
-  /** Brings out what these are joined to, and steps the rest back. @param {string[]} refs */
+  /** Brings out what these are joined to; the rest steps back, unless it is what the page is about. @param {string[]} refs */
   function bring(refs) {
     lit = refs;
     for (const one of $$(".on", stage)) one.classList.remove("on");
-    stage.classList.toggle("lit", refs.length > 0);
+    stage.classList.toggle("lit", refs !== focused);
     for (const node of $$("[data-ref]", stage)) if (refs.includes(node.dataset.ref)) node.classList.add("on");
     for (const { path, from, to } of drawn) {
       const ends = [from, to];
       if (!ends.some((end) => refs.includes(end.dataset.ref ?? ""))) continue;
       path.classList.add("on");
-      wires.append(path); // above the others
+      path.parentNode?.append(path); // above the others
       for (const end of ends) end.classList.add("on");
     }
   }
@@ -189,21 +207,26 @@ function start(root) {
   }
 
   /* ---- size and place ---- */
-  let size = 1;
+  /** @param {number} to */
+  function resize(to) {
+    size = to;
+    stage.style.setProperty("zoom", String(size));
+    // From afar hosts stand in several columns.
+    stage.classList.toggle("far", size < 0.6);
+  }
+  const fits = () => box.scrollHeight <= box.clientHeight + 1 && box.scrollWidth <= box.clientWidth + 1;
+
   /** @param {string} how "1", "-1", "0" or "fit" */
   function zoom(how) {
-    const before = size;
+    const middle = (box.scrollTop + box.clientHeight / 2) / size;
     if (how === "fit") {
-      stage.style.setProperty("zoom", "1");
-      size = Math.max(
-        SIZES[0],
-        Math.min(1, box.clientWidth / stage.scrollWidth, box.clientHeight / stage.scrollHeight),
-      );
-    } else if (how === "0") size = 1;
-    else if (how === "1") size = SIZES.find((one) => one > size + 0.01) ?? size;
-    else size = SIZES.findLast((one) => one < size - 0.01) ?? size;
-    const middle = (box.scrollTop + box.clientHeight / 2) / before;
-    stage.style.setProperty("zoom", String(size));
+      for (const one of SIZES.filter((one) => one <= 1).reverse()) {
+        resize(one);
+        if (fits()) break;
+      }
+    } else if (how === "0") resize(1);
+    else if (how === "1") resize(SIZES.find((one) => one > size + 0.01) ?? size);
+    else resize(SIZES.findLast((one) => one < size - 0.01) ?? size);
     $("[data-zoom-text]", root).textContent = `${Math.round(size * 100)} %`;
     box.scrollTop = middle * size - box.clientHeight / 2;
     draw();
@@ -314,12 +337,13 @@ function start(root) {
   // On paper the stage has a width of its own: laid out and measured so before it is printed.
   addEventListener("beforeprint", () => {
     stage.style.removeProperty("zoom");
+    stage.classList.remove("far");
     stage.classList.add("paper");
     draw();
   });
   addEventListener("afterprint", () => {
     stage.classList.remove("paper");
-    stage.style.setProperty("zoom", String(size));
+    resize(size);
     draw();
   });
   draw();

@@ -81,11 +81,12 @@ export function forgetWrong(form) {
  * @param {HTMLFormElement} form
  * @param {string} path
  * @param {() => unknown} body
+ * @param {string} [method]
  */
-export function showCall(form, path, body) {
+export function showCall(form, path, body, method = "POST") {
   const code = /** @type {HTMLElement} */ ($(".asrest pre", form));
   const draw = () => {
-    code.textContent = curl("POST", path, body());
+    code.textContent = curl(method, path, body());
   };
   form.addEventListener("input", draw);
   draw();

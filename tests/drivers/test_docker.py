@@ -16,14 +16,19 @@ from drivers.errors import NotFound, Unsupported, WrongState
 from drivers.types import GuestEventKind, GuestRef, GuestSpec, GuestState, NicSpec
 from tests.drivers.conformance import Conformance, Lab, News, ask, read_until
 from tests.labs.engines import IMAGE, SERVE, opened, ref_of
+from tests.vms.sites import gone, made, managed
 from tests.waiting import wait_until
+from tests.web.conftest import workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from drivers.base import Session
+    from hosts.models import Hypervisor
+    from tests.conftest import Api
     from tests.labs.engines import Engine
 
+__all__ = ["workers"]
 pytestmark = [pytest.mark.lab]
 
 
@@ -49,6 +54,7 @@ def lab_of(engine: Engine) -> Iterator[Lab]:
         killed="exited(137)",
         console_is_shared=True,
         spec=lambda: spec_of(engine),
+        network="bridge",
         addressed=addressed if engine.kind == "docker" else None,  # the lab's Podman has no network to give any from
     )
     session.close()
@@ -329,3 +335,55 @@ def test_a_pods_infrastructure_is_no_guest(podman_engine: Engine):
         assert [info.uuid for info in session.guests()] == [inside.id]
     api.delete(f"{api.base_url}/v4.0.0/libpod/pods/pod-1?force=true")
     podman_engine.clear()
+
+
+# -- over REST ----------------------------------------------------------------------------------------------------------
+def asked(hypervisor: Hypervisor, name: str, **values: Any) -> dict[str, Any]:
+    """The body of a new container's call."""
+    box = {"image": IMAGE, "init": shlex.join(["/bin/sh", "-c", SERVE])}
+    plain = {"name": name, "hypervisor": str(hypervisor.pk), "memory_bytes": 64 << 20, "container": box, "tags": ["ci"]}
+    return plain | values
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_container_is_made_over_rest_once_and_goes(
+    api: Api, container_engine: Engine, workers: Callable[[], None]
+) -> None:
+    with managed(container_engine.endpoint) as hypervisor:
+        body = asked(hypervisor, "rest-1")
+        draft = api.post("/vms?dry_run=true", body).json()
+        assert f'"Image": "{IMAGE}"' in draft["definition"]
+        assert container_engine.client.containers.list(all=True) == []
+        ended = made(api, body)
+        assert ended["state"] == "succeeded", ended
+        vm = api.get(f"/vms/{ended['result']['vm']}").json()
+        assert (vm["name"], vm["state"], vm["kind"], vm["tags"]) == ("rest-1", "running", "container", ["ci"])
+        [container] = container_engine.client.containers.list()
+        assert (container.name, container.labels["vmmanager.fact.id"]) == ("rest-1", vm["id"])
+        gone(api, vm["id"], storage="keep")
+        assert container_engine.client.containers.list(all=True) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_container_on_a_network_says_its_address(
+    api: Api, docker_engine: Engine, workers: Callable[[], None]
+) -> None:
+    with managed(docker_engine.endpoint) as hypervisor:
+        body = asked(hypervisor, "rest-2", interfaces=[{"network": "bridge"}], wait_for="address")
+        ended = made(api, body)
+        assert ended["state"] == "succeeded", ended
+        [address] = ended["result"]["addresses"]
+        [container] = docker_engine.client.containers.list()
+        assert container.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"] == address["address"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_image_that_the_engine_has_not_is_refused_with_what_to_do(
+    api: Api, container_engine: Engine, workers: Callable[[], None]
+) -> None:
+    with managed(container_engine.endpoint) as hypervisor:
+        body = asked(hypervisor, "rest-3", container={"image": "docker.io/library/nothing:1"})
+        for answer in (api.post("/vms?dry_run=true", body), api.post("/vms", body, Prefer="wait=30")):
+            told = answer.json().get("error") or answer.json()
+            assert (told["code"], "pull docker.io/library/nothing:1" in told["detail"]) == ("not_found", True)
+        assert container_engine.client.containers.list(all=True) == []

@@ -309,6 +309,14 @@ class FewEvents:
     def domainEventDeregisterAny(self, number):
         del self.callbacks[number]
 
+    def storagePoolEventRegisterAny(self, *_wished):
+        error = libvirt.libvirtError("x")
+        error.err = (3, 20, "this function is not supported by the connection driver", 2, "", None, None, 0, 0)
+        raise error
+
+    networkEventRegisterAny = storagePoolEventRegisterAny  # noqa: N815 - libvirt's own names
+    storagePoolEventDeregisterAny = networkEventDeregisterAny = domainEventDeregisterAny  # noqa: N815
+
 
 class SomeDomain:
     def UUIDString(self):

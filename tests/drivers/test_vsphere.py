@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import statistics
 import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +17,9 @@ from drivers import registry
 from drivers.errors import (
     AgentUnresponsive,
     AuthFailed,
+    Busy,
     DriverError,
+    InvalidDefinition,
     NotFound,
     TlsFailed,
     Unreachable,
@@ -39,7 +43,11 @@ from drivers.vsphere import webmks
 from tests.drivers.conformance import Conformance, Lab, News, read_until
 from tests.labs import esx
 from tests.labs.esx import PASSWORD, USERNAME
+from tests.vms.sites import gone, made, managed
 from tests.waiting import wait_until
+from tests.web.conftest import workers
+
+__all__ = ["workers"]
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]  # the first test may build the simulator
 
@@ -208,6 +216,8 @@ def test_a_guest_is_read_with_its_disks_and_interfaces(session, make):
     disk = next(disk for disk in info.disks if disk.source and disk.source.endswith(".vmdk"))
     assert (disk.device, disk.bus, disk.target, disk.size_bytes) == ("disk", "scsi", "scsi0:0", 2**30)
     assert disk.pool == "LocalDS_0"
+    with pytest.raises(Busy, match=info.name):
+        session.volume_delete(disk.pool, disk.source)
     [nic] = info.interfaces
     assert (nic.model, nic.network) == ("vmxnet3", "VM Network")
     assert nic.mac == nic.mac.lower() != ""
@@ -474,3 +484,101 @@ def test_a_ticket_that_is_not_good_any_more_is_refused(esx_host):
     context = ssl._create_unverified_context()
     with pytest.raises(Unreachable, match="refused"):
         webmks.open_console(spent, context, home=esx_host.host)
+
+
+# -- new guests ----------------------------------------------------------------------------------------------------------
+@pytest.fixture(params=["esx_host", "vcenter"])
+def site(request, transactional_db, workers):
+    """An ESXi host and a vCenter, each as a managed host."""
+    simulator = request.getfixturevalue(request.param)
+    simulator.put("LocalDS_0", "install.iso", b"CD001")
+    with managed(endpoint_of(simulator)) as hypervisor:
+        yield simulator, hypervisor
+
+
+def names_in(hypervisor):
+    with contextlib.closing(registry.get(hypervisor.driver).open(hypervisor.endpoint())) as session:
+        return {one.name for one in session.volumes("LocalDS_0")}
+
+
+def test_a_guest_is_made_over_rest_and_goes_with_its_disk(api, site):
+    simulator, hypervisor = site
+    name = f"vmmtest-{uuid.uuid4().hex[:8]}"
+    spec = {
+        "name": name, "hypervisor": str(hypervisor.pk), "vcpus": 2, "memory_bytes": 2**28, "title": 'Say "hello"',
+        "disks": [{"size_bytes": 2**30, "pool": "LocalDS_0"}, {"image": "install.iso", "pool": "LocalDS_0"}],
+        "interfaces": [{"network": "VM Network"}], "cpu": {"nested": True}, "os": "http://debian.org/debian/12",
+        "boot": {"firmware": "uefi", "secure_boot": True}, "description": "Two\nlines", "tags": ["prod"],
+    }  # fmt: skip
+    draft = api.post("/vms?dry_run=true", spec).json()
+    for line in (f'displayName = "{name}"', 'scsi0.virtualDev = "pvscsi"', 'vhv.enable = "TRUE"', "install.iso"):
+        assert line in draft["definition"]
+    [nic] = draft["spec"]["interfaces"]
+    assert nic["mac"].startswith("00:50:56:")
+    before = names_in(hypervisor)
+    ended = made(api, spec)
+    assert ended["state"] == "succeeded", ended
+    vm = api.get(f"/vms/{ended['result']['vm']}").json()
+    assert (vm["state"], vm["title"], vm["tags"], vm["uuid"]) == ("running", 'Say "hello"', ["prod"], vm["id"])
+    machine = simulator.config(vm["uuid"])
+    assert (machine.firmware, machine.bootOptions.efiSecureBootEnabled) == ("efi", True)
+    assert (machine.nestedHVEnabled, machine.guestId, machine.annotation) == (True, "debian10_64Guest", "Two\nlines")
+    kinds = [type(one).__name__.rpartition(".")[2] for one in machine.hardware.device]
+    assert {"ParaVirtualSCSIController", "VirtualVmxnet3", "VirtualAHCIController"} <= set(kinds)
+    [disk] = names_in(hypervisor) - before
+    ended = gone(api, vm["id"])
+    assert [one["volume"] for one in ended["volumes"]] == [disk], ended
+    assert names_in(hypervisor) == before
+
+
+def test_what_was_made_for_a_guest_that_could_not_be_made_is_taken_away(api, site):
+    simulator, hypervisor = site
+    name = f"vmmtest-{uuid.uuid4().hex[:8]}"
+    simulator.make(name)  # by somebody else, and not seen yet
+    before = names_in(hypervisor)
+    ended = made(api, {"name": name, "hypervisor": str(hypervisor.pk), "disks": [{"size_bytes": 2**30}]})
+    assert (ended["state"], ended["error"]["code"]) == ("failed", "already_exists")
+    assert names_in(hypervisor) == before
+
+
+@pytest.mark.parametrize(
+    ("values", "pointer"),
+    [
+        ({"disks": [{"size_bytes": 2**30}], "cloud_init": {}}, "/cloud_init"),
+        ({"disks": [{"image": "web/web.vmdk"}]}, "/disks/0/image"),
+        ({"disks": [{"size_bytes": 2**30, "format": "qcow2"}]}, "/disks/0/pool"),
+    ],
+)
+def test_what_needs_bytes_in_a_datastore_is_refused_by_its_field(api, site, values, pointer):
+    _, hypervisor = site
+    answer = api.post("/vms", {"name": "vmmtest-no", "hypervisor": str(hypervisor.pk), **values})
+    assert answer.status_code == 422
+    assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]
+
+
+def test_a_guest_on_a_distributed_port_group(vcenter):
+    session = opened(vcenter)
+    try:
+        spec = GuestSpec(
+            name=f"vmmtest-{uuid.uuid4().hex[:8]}", uuid=str(uuid.uuid4()), memory_bytes=2**26,
+            os_id="http://microsoft.com/win/2k19", interfaces=(NicSpec(network="DC0_DVPG0"),),
+        )  # fmt: skip
+        [nic] = session.create(spec).interfaces
+        assert nic.model == "e1000e"
+        port = next(one.backing for one in vcenter.config(spec.uuid).hardware.device if hasattr(one, "macAddress"))
+        assert (port.port.portgroupKey, bool(port.port.switchUuid)) == (nic.network, True)
+        assert not any("Uplink" in one.name for one in session.networks())
+        with pytest.raises(InvalidDefinition, match="no port group Nowhere"):
+            session.create(
+                replace(spec, name="vmmtest-x", uuid=str(uuid.uuid4()), interfaces=(NicSpec(network="Nowhere"),))
+            )
+    finally:
+        session.close()
+
+
+def test_addresses_come_from_tools_alone(session, make):
+    ref = make(tools=False)
+    session.start(ref)
+    assert session.addresses(ref) == {
+        "agent": "VMware Tools do not run in this guest, and only they know its addresses."
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
+import uuid
 import xmlrpc.client
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,29 +29,39 @@ from drivers.errors import (
 )
 from drivers.types import (
     Credentials,
+    DiskSpec,
     Endpoint,
     Feature,
     GuestEventKind,
     GuestRef,
+    GuestSpec,
     GuestState,
+    NicSpec,
     SnapshotSpec,
+    StorageState,
     Technique,
+    VolumeSpec,
 )
 from drivers.xapi import events, records, snapshots, stats, wire
 from drivers.xapi.errors import TABLE, Garbled, driver_error
 from tests.drivers.conformance import Conformance, Lab, News, read_until
 from tests.labs.xapi import PASSWORD, USERNAME
+from tests.vms.sites import gone, made, managed
 from tests.waiting import wait_until
+from tests.web.conftest import workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from drivers.xapi.session import XapiSession
+    from hosts.models import Hypervisor
     from tests.labs.xapi import StandIn
 
+__all__ = ["workers"]
 pytestmark = [pytest.mark.lab]
 
 ROOT = Path(__file__).parents[2]
+ETH0 = "Pool-wide network associated with eth0"
 DRIVER = registry.get("xapi")
 
 
@@ -86,9 +97,28 @@ class TestConformance(Conformance):
             uuid = xapi_host.make()
             return GuestRef(uuid=uuid, name=xapi_host.api.VM.get_name_label(xapi_host.ref(uuid)))
 
+        def spec() -> GuestSpec:
+            name = f"vmmtest-{uuid.uuid4().hex[:8]}"
+            disk = session.volume_create("Local storage", VolumeSpec(name=name, capacity_bytes=1 << 24, format="vdi"))
+            disc = session.volume("CD images", "install.iso")
+            return GuestSpec(
+                name=name, uuid=str(uuid.uuid4()), vcpus=2, memory_bytes=64 << 20,
+                disks=(
+                    DiskSpec(pool="Local storage", volume=name, path=disk.path, format="vdi"),
+                    DiskSpec(pool="CD images", volume=disc.name, path="", device="cdrom", readonly=True),
+                ),
+                interfaces=(NicSpec(network=ETH0, mac="00:16:3e:12:34:56"),),
+            )  # fmt: skip
+
+        def addressed() -> GuestRef:
+            ref = make()
+            session.start(ref)
+            xapi_host.tell_address(ref.uuid, "192.0.2.17")
+            return ref
+
         return Lab(
-            driver=DRIVER, endpoint=endpoint(xapi_host), session=session,
-            make=make, make_shell=make, make_screen=make, killed="",
+            driver=DRIVER, endpoint=endpoint(xapi_host), session=session, spec=spec, addressed=addressed,
+            make=make, make_shell=make, make_screen=make, killed="", given_pool="Local storage", network=ETH0,
         )  # fmt: skip
 
 
@@ -331,7 +361,7 @@ def test_guests_when_there_are_many_then_no_more_calls(xapi_host, session):
         xapi_host.make()
     before = session._wire.calls
     session.guests()
-    assert session._wire.calls - before == first == 8
+    assert session._wire.calls - before == first == 9
 
 
 def test_templates_snapshots_and_control_domains_are_no_guests(xapi_host, session):
@@ -627,3 +657,91 @@ def test_a_session_when_closed_then_nobody_listens_any_more(mischief, own_sessio
     with pytest.raises(Unreachable):
         own_session.subscribe(lambda _event: None)
     assert not listeners() - before
+
+
+# -- new guests --------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def site(mischief: StandIn, transactional_db, workers) -> Iterator[Hypervisor]:
+    """A host as a managed one."""
+    with managed(endpoint(mischief)) as hypervisor:
+        yield hypervisor
+
+
+def asked(hypervisor: Hypervisor, **values) -> dict:
+    return {
+        "name": "rest", "hypervisor": str(hypervisor.pk), "memory_bytes": 1 << 28, "title": "The front", "tags": ["prod"],
+        "disks": [{"size_bytes": 1 << 30, "pool": "Local storage"}, {"image": "install.iso"}],
+        "interfaces": [{"network": ETH0}], "boot": {"firmware": "uefi"},
+    } | values  # fmt: skip
+
+
+def test_a_guest_is_made_over_rest_and_goes_with_its_disk(api, mischief, site):
+    draft = api.post("/vms?dry_run=true", asked(site)).json()
+    assert '"device-model": "qemu-upstream-compat"' in draft["definition"]
+    assert draft["spec"]["interfaces"][0]["mac"].startswith("00:16:3e:")
+    before = set(mischief.api.VDI.get_all())
+    ended = made(api, asked(site, wait_for="running"))
+    assert ended["state"] == "succeeded", ended
+    vm = api.get(f"/vms/{ended['result']['vm']}").json()
+    assert (vm["state"], vm["title"], vm["tags"], vm["boot"]["firmware"]) == ("running", "The front", ["prod"], "uefi")
+    assert sorted(disk["pool"] for disk in vm["disks"]) == ["CD images", "Local storage"]
+    row = mischief.api.VM.get_record(mischief.ref(vm["uuid"]))
+    drives = {mischief.api.VBD.get_userdevice(each): mischief.api.VBD.get_type(each) for each in row["VBDs"]}
+    assert (drives, row["other_config"]["vmmanager.uuid"]) == ({"0": "Disk", "3": "CD"}, vm["id"])
+    [disk] = set(mischief.api.VDI.get_all()) - before
+    label = mischief.api.VDI.get_name_label(disk)
+    assert [one["volume"] for one in gone(api, vm["id"])["volumes"]] == [label]
+    assert set(mischief.api.VDI.get_all()) == before
+
+
+def test_what_was_made_for_a_guest_that_could_not_be_made_is_taken_away(api, mischief, site):
+    before = (set(mischief.api.VDI.get_all()), set(mischief.api.VM.get_all()))
+    mischief.order(refuse={"VIF.create": ["MAC_INVALID", "x"]})
+    ended = made(api, asked(site))
+    assert (ended["state"], ended["error"]["code"]) == ("failed", "invalid_definition")
+    assert (set(mischief.api.VDI.get_all()), set(mischief.api.VM.get_all())) == before
+
+
+def test_nothing_is_written_into_disks(api, site):
+    for values, pointer in (
+        ({"cloud_init": {}}, "/cloud_init"),
+        ({"disks": [{"image": "install.iso", "clone": "full", "pool": "Local storage"}]}, "/disks/0/image"),
+        ({"disks": [{"size_bytes": 1 << 30, "pool": "CD images"}]}, "/disks/0/pool"),
+    ):
+        answer = api.post("/vms", asked(site, **values))
+        assert [one["pointer"] for one in answer.json()["errors"]] == [pointer], answer.content
+
+
+def test_what_an_interrupted_attempt_left_out_is_added(mischief, own_session):
+    spec = GuestSpec(
+        name="twice", uuid=str(uuid.uuid4()), memory_bytes=1 << 26, interfaces=(NicSpec(network=ETH0), NicSpec(network=ETH0))
+    )  # fmt: skip
+    mischief.order(refuse={"VIF.create": ["TOO_BUSY"]})
+    with pytest.raises(Busy):
+        own_session.create(spec)
+    mischief.order(clear=True)
+    info = own_session.create(spec)
+    assert len(info.interfaces) == 2
+    assert [one.uuid for one in own_session.guests() if one.name == "twice"] == [info.uuid]
+
+
+def test_a_disk_of_a_guest_or_of_its_snapshot_is_not_deleted(xapi_host, session):
+    ref = kept(xapi_host, session, "before")
+    label = f"{xapi_host.api.VM.get_name_label(xapi_host.ref(ref.uuid))} disk ["
+    disks = [one.name for one in session.volumes("Local storage") if one.name.startswith(label)]
+    assert len(disks) == 2
+    assert session.guest(ref).disks[0].source in disks
+    for name in disks:
+        with pytest.raises(Busy, match="belongs to"):
+            session.volume_delete("Local storage", name)
+
+
+def test_repositories_of_one_name_are_told_apart_and_drives_are_none(mischief, own_session):
+    first = mischief.api.SR.get_all_records()
+    twin = next(row for row in first.values() if row["name_label"] == "Local storage")
+    mischief.api.SR.lab_put({**twin, "uuid": "0b7f0f4e-53a4-4f3e-9c0e-2f6a5f3f1d11", "PBDs": []})
+    found = {one.name: one for one in own_session.pools()}
+    assert set(found) == {"CD images", f"Local storage [{twin['uuid'][:8]}]", "Local storage [0b7f0f4e]"}
+    other = found["Local storage [0b7f0f4e]"]
+    assert (other.state, other.capacity_bytes) == (StorageState.INACTIVE, None)
+    assert own_session.guest(GuestRef(uuid=mischief.make())).disks[0].pool == f"Local storage [{twin['uuid'][:8]}]"

@@ -210,6 +210,13 @@ class Simulator:
 
         self._on_content(send)
 
+    def config(self, uuid: str) -> vim.vm.ConfigInfo:
+        """A guest's configuration, as any client reads it."""
+        found: vim.vm.ConfigInfo = self._on_content(
+            lambda content: content.searchIndex.FindByUuid(None, uuid, True, True).config
+        )
+        return found
+
     def reconfigure(self, uuid: str, **changes: object) -> None:
         """Change a guest's configuration from outside."""
 

@@ -15,7 +15,7 @@ from events.models import Event
 from hosts.choices import LinkState
 from hosts.models import Hypervisor
 from networks.inventory import LEASES_MAX, network_gone, network_observe, networks_observe
-from networks.models import Network
+from networks.models import GivenAddress, Network
 from tests.factories import HostFactory, HypervisorFactory
 
 pytestmark = pytest.mark.django_db
@@ -119,3 +119,26 @@ def test_whatever_a_hypervisor_says_fits_its_column(hypervisor: Hypervisor, lie:
 def test_what_is_no_network_is_refused(hypervisor: Hypervisor, lie: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="A network without"):
         network_observe(hypervisor, other(**lie))
+
+
+def test_what_was_given_or_is_kept_can_be_looked_up(hypervisor: Hypervisor) -> None:
+    kept = DhcpHost(mac="52:54:00:00:00:02", address="192.168.122.20")
+    lease = LeaseInfo(mac="52:54:00:00:00:01", address="192.168.122.9")
+    info = other(dhcp_hosts=(kept,))
+
+    def given() -> set[tuple[str, str]]:
+        return set(GivenAddress.objects.values_list("mac", "address"))
+
+    network_observe(hypervisor, info, [lease])
+    assert given() == {(lease.mac, lease.address), (kept.mac, kept.address)}
+    network_observe(hypervisor, info, [LeaseInfo(mac=lease.mac, address="192.168.122.10")])
+    assert given() == {(lease.mac, "192.168.122.10"), (kept.mac, kept.address)}
+    networks_observe(hypervisor, [other(dhcp_hosts=())], {info.name: []})
+    assert given() == set()
+    row = network_observe(hypervisor, info)
+    assert given() == {(kept.mac, kept.address)}
+    network_gone(row)
+    assert given() == set()
+    network_observe(hypervisor, info)
+    networks_observe(hypervisor, [], complete=True)
+    assert given() == set()

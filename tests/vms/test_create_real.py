@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.labs.fixtures import require_libvirtd
-from tests.labs.local import PREFIX, QEMU_URI, TINY_READY, run, unique_name, virsh
+from tests.labs.local import (
+    LXC_READY,
+    LXC_URI,
+    PREFIX,
+    QEMU_URI,
+    TINY_READY,
+    container_root,
+    run,
+    unique_name,
+    virsh,
+)
 from tests.server import Server
 from tests.waiting import wait_until
 
@@ -68,7 +78,7 @@ def done(server: Server, method: str, path: str, body: Any = None) -> Any:
         answer = server.api("GET", f"/operations/{operation['id']}?wait=60")
         if answer.json()["state"] in ("succeeded", "failed", "cancelled"):
             break
-    assert answer.json()["state"] == "succeeded", answer.json()
+    assert answer.json()["state"] == "succeeded", answer.text
     return answer.json()
 
 
@@ -129,3 +139,24 @@ def test_marker_on_the_console_and_a_kill_in_the_middle(
         assert len(list((pool_home / "p").iterdir())) == 3
     finally:
         gone(server, operation["target"]["id"])
+
+
+def test_a_container_of_libvirts_own_from_a_directory(server: Server, made_guest: Any) -> None:
+    lxc = wait_until(
+        lambda: next((one for one in server.all("/hypervisors") if one["driver"] == "lxc"), None), 20, "LXC"
+    )
+    guest = made_guest(LXC_URI)
+    root = container_root(guest.directory)
+    spec = {
+        "name": guest.name, "hypervisor": lxc["id"], "memory_bytes": 64 << 20, "interfaces": [],
+        "container": {"root": str(root), "init": "/init"}, "wait_for": LXC_READY, "wait_timeout_seconds": 60,
+    }  # fmt: skip
+    assert str(root) in server.api("POST", "/vms?dry_run=true", json=spec).json()["definition"]
+    vm = done(server, "POST", "/vms", spec)["result"]["vm"]
+    try:
+        assert server.get(f"/vms/{vm}")["kind"] == "container"
+        assert virsh(LXC_URI, "domstate", guest.name).strip() == "running"
+    finally:
+        gone(server, vm)
+    assert guest.name not in virsh(LXC_URI, "list", "--all", "--name").split()
+    assert (root / "init").exists()

@@ -14,8 +14,9 @@ from core.errors import BadInput
 from core.search import parse
 from core.units import GIB
 from metrics.models import Latest
+from networks.models import GivenAddress
 from operations.models import Operation
-from tests.factories import HostFactory, HypervisorFactory, UserFactory, VMFactory
+from tests.factories import HostFactory, HypervisorFactory, NetworkFactory, UserFactory, VMFactory
 from vms.grammar import KEYS, unknown_keys
 from vms.models import VM, VMNic
 from vms.selectors import vm_list
@@ -46,6 +47,11 @@ def fleet() -> dict[str, VM]:
     )
     box = VMFactory(hypervisor=far, name="box", kind="container", state="running", virtualization_type="os_level")
     VMNic.objects.create(vm=web, mac="52:54:00:ab:cd:ef")
+    VMNic.objects.create(vm=db, mac="52:54:00:00:00:70")
+    lan, other = NetworkFactory(hypervisor=near), NetworkFactory(hypervisor=far)
+    GivenAddress.objects.create(network=lan, mac="52:54:00:00:00:70", address="10.0.0.70")
+    GivenAddress.objects.create(network=lan, mac="52:54:00:00:00:70", address="fd00::9")
+    GivenAddress.objects.create(network=other, mac="52:54:00:00:00:70", address="192.168.9.9")
     Latest.objects.create(subject=web.pk, at=timezone.now(), cpu_ratio=0.9)
     Latest.objects.create(subject=box.pk, at=timezone.now() - dt.timedelta(hours=1), cpu_ratio=0.9)
     Operation.objects.create(kind="vm.start", target=db.ref, lock_key=db.ref)
@@ -103,7 +109,7 @@ def found(text: str, by: Actor = SYSTEM) -> set[str]:
         ("100%", "web"),
         ("up_time", "web"),
         ("e_t", ""),
-        ("10.0.0.7", "web"),
+        ("10.0.0.7", "web db"),
         ("52:54:00:AB", "web"),
         ("52-54-00-ab-cd-ef", "web"),
         ("ams", "web db"),
@@ -115,6 +121,27 @@ def found(text: str, by: Actor = SYSTEM) -> set[str]:
         ("01100%", ""),  # the end of a name and the begin of a title are no word
         ('"up_time"', "web"),
         ("colour:red", ""),
+        ("ip:10.0.0.7", "web"),
+        ("address:10.0.0.7", "web"),
+        ("ip:10.0.0", "web db"),
+        ("ip:10.0.0.*", "web db"),
+        ("ip:0.0.7", ""),
+        ("ip:10.0.0.70", "db"),
+        ("ip:10.0.0.7*", "web db"),
+        ("ip:10.0.0.7,10.0.0.70", "web db"),
+        ("-ip:10.0.0.", "box"),
+        ("ip:FD00:0:0::9", "db"),
+        ("ip:fd00:", "db"),
+        ("ip:x", ""),
+        ("ip:192.168.9.9", ""),  # another host's network has given it to the same MAC
+        ("0.0.70", "db"),
+        ("mac:52:54:00:ab:cd:ef", "web"),
+        ("mac:525400ABCDEF", "web"),
+        ("mac:ab-cd", "web"),
+        ("mac:52:54:00", "web db"),
+        ("mac:*:70", "db"),
+        ("mac:%", ""),
+        ("-mac:52:", "box"),
     ],
 )
 def test_a_search_finds_what_it_says(fleet: dict[str, VM], text: str, names: str) -> None:

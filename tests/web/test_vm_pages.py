@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db
 
 # Session and user, the log's end; count, page, hypervisors with hosts; latest samples, sparklines; hypervisors out of reach;
-# four counts of the navigation.
+# four counts of the navigation. On pages of one that runs: whether changes of its hardware wait for its next start.
 LIST_QUERIES = 13
 ROWS_QUERIES = 6
-DETAIL_QUERIES = 12
-PALETTE_QUERIES = 11
-SNAPSHOT_QUERIES = 10
+DETAIL_QUERIES = 13
+PALETTE_QUERIES = 12
+SNAPSHOT_QUERIES = 12
 NAMES = re.compile(r'<tr role="row"\s+id="vm-[0-9a-f-]+".*?data-name="([^"]*)"', re.DOTALL)
 
 

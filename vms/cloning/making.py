@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from accounts.models import User
 from core.errors import Missing
+from drivers.anonymous import anonymous
 from drivers.errors import DriverError, NotFound, Unsupported, WrongState
 from drivers.types import Feature, VolumeSpec
 from networks.models import Network
@@ -27,7 +28,6 @@ from vms.cloning.sources import check_still, disks_of
 from vms.creation.maker import cancelled
 from vms.creation.plan import Planned, PlannedFile
 from vms.creation.volumes import Volumes
-from vms.definitions.anonymous import anonymous
 from vms.deletion.actions import check_protection
 from vms.inventory import vm_gone
 from vms.models import VM, Snapshot, VMNic

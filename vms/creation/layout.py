@@ -252,9 +252,9 @@ class Layout:
     def _from_volume(self, number: int, disk: DiskIn) -> PlannedDisk:
         where = f"/disks/{number}/image"
         if disk.pool is not None:
-            pools = [self._pool_named(disk.pool, f"/disks/{number}/pool")]
+            pools = [self._pool_named(disk.pool, f"/disks/{number}/pool", holds=False)]
         else:
-            pools = [pool for pool in self._pools(where) if pool.running and pool.formats]
+            pools = [pool for pool in self._pools(where) if pool.running]
         rows = Volume.objects.filter(pool__in=pools, name=disk.image).select_related("pool")
         volume = max(rows, key=lambda row: (row.pool.available_bytes or 0, row.pool.name), default=None)
         if volume is None:
@@ -293,7 +293,7 @@ class Layout:
                 f"/disks/{number}/size_bytes", f"{name} has {format_bytes(least)}; a disk is never made smaller"
             )
         if disk.clone == "full":
-            format_ = disk.format or pool.formats[0]
+            format_: str = disk.format or next(iter(pool.formats), "raw")
             return self._new(number, disk, pool, how="full", format_=format_, size_bytes=size, **behind)
         return self._new(number, disk, pool, how="linked", format_="qcow2", size_bytes=size, **behind)
 
@@ -322,10 +322,13 @@ class Layout:
             **behind,
         )
 
-    def seed(self) -> PlannedFile:
+    def seed(self, disks: Sequence[PlannedDisk]) -> PlannedFile:
         """Where cloud-init's files go: beside the first disk."""
         first = self.spec.disks[0] if self.spec.disks else None
-        pool = self.pool(first, "/cloud_init")
+        if first is not None and first.template is not None:
+            pool = next(one for one in self._pools("/cloud_init") if one.pk == disks[0].pool_id)
+        else:
+            pool = self.pool(first, "/cloud_init")
         self._check_content("/cloud_init")
         return PlannedFile(pool=pool.name, pool_id=pool.pk, volume=f"{self.stem}{SEED_ENDING}")
 
@@ -369,14 +372,15 @@ class Layout:
         if not self.place.has(Feature.STORAGE_CONTENT):
             raise wrong(where, f"{self.place.host_name}: {self.place.why_not(Feature.STORAGE_CONTENT)}")
 
-    def _pool_named(self, text: str, where: str) -> StoragePool:
+    def _pool_named(self, text: str, where: str, *, holds: bool = True) -> StoragePool:
+        """`holds`: something is to be made in it."""
         name = text.removeprefix("storage-pool/")
         found = next((pool for pool in self._pools(where) if name in (str(pool.pk), pool.name)), None)
         if found is None:
             raise wrong(where, f"there is no storage pool {text} on {self.place.host_name}")
         if not found.running:
             raise wrong(where, f"the pool {found.name} is {STATE_WORDS[found.state]}; start it first")
-        if not found.formats:
+        if holds and not found.formats:
             raise wrong(where, f"no volumes can be made in {found.name}")
         return found
 

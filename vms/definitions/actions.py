@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from django.utils import timezone
 from pydantic import StringConstraints, field_validator
 
 from core.errors import BadInput, Stale
@@ -13,12 +12,10 @@ from core.memory import keep
 from drivers.errors import WrongState
 from drivers.types import Feature, GuestState
 from operations.actions import Action, Params, Retry, action
-from operations.models import Operation
 from vms.actions import GuestAction, guest_of
 from vms.choices import ACTIVE, RevisionSource
-from vms.definitions import drift
+from vms.definitions import drift, keeping
 from vms.definitions.history import Cause, digest_of, newest, record, text_of
-from vms.inventory import definition_digest, vm_observe
 from vms.readings import GuestReading, reading_key
 
 if TYPE_CHECKING:
@@ -159,22 +156,9 @@ class DefineVM(GuestAction):
         self, ctx: Context, session: Session, vm: VM, params: DefineParams, *, before: str = ""
     ) -> dict[str, Any]:
         """Read back what it has become, and keep that as this operation's."""
-        seen_at = timezone.now()
-        info = session.guest(vm.guest_ref)
-        after = session.definition(vm.guest_ref)
-        vm_observe(vm.hypervisor, info, seen_at=seen_at)
-        asked_by = Operation.objects.values_list("requested_by", flat=True).get(pk=ctx.operation_id)
-        cause = Cause(
-            source=RevisionSource.OURS,
-            actor=asked_by,
-            comment=params.comment,
-            operation=ctx.operation_id,
-            restored=params.restored,
-        )
-        revision, known = record(vm, after, cause)
-        if known[:32] != definition_digest(info.xml_digest):
-            drift.follow_up(vm)  # somebody else was quick: it was seen while we wrote
-        return {"revision": revision.number, "changed": after != before, "takes_effect": takes_effect(vm)}
+        revision, xml = keeping.after(ctx, session, vm, comment=params.comment, restored=params.restored)
+        number = revision.number if revision else None
+        return {"revision": number, "changed": xml != before, "takes_effect": takes_effect(vm)}
 
     def _is_there(self, session: Session, vm: VM, params: DefineParams, base: str) -> bool:
         """Whether what was wished is in what the host has, although that is not what was edited."""

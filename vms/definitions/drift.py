@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from operations.actions import Context
 
 DEFINE = "vm.define"
-"""The kind of the operation that keeps its own revision."""
+KEEPERS = {DEFINE}
+"""Kinds of operations that keep their own revisions; rooms above add theirs."""
 READING = "vm.record-definition"
 
 
@@ -103,7 +104,7 @@ def definitions_changed(vms: Sequence[VM]) -> None:
             continue  # it has not read yet, and will read this too
         if holder is None or _has_kept_its_own(holder):
             _enqueue(vm, RecordParams())
-        elif holder.kind != DEFINE:
+        elif holder.kind not in KEEPERS:
             _enqueue(vm, RecordParams(operation=str(holder.pk), actor=holder.requested_by))
 
 
@@ -118,7 +119,7 @@ def _enqueue(vm: VM, params: RecordParams) -> None:
 
 def _at_work(vms: Sequence[VM]) -> dict[str, Operation]:
     """The operation that works on each guest, or that was interrupted in the middle of that."""
-    interrupted = Q(state=State.QUEUED, interrupted=True, kind=DEFINE)
+    interrupted = Q(state=State.QUEUED, interrupted=True, kind__in=KEEPERS)
     rows = Operation.objects.filter(Q(holds_lock=True) | interrupted, lock_key__in=[vm.ref for vm in vms])
     return {row.lock_key: row for row in rows.only("pk", "kind", "lock_key", "requested_by")}
 
@@ -131,4 +132,4 @@ def _waiting(vms: Sequence[VM]) -> set[str]:
 
 def _has_kept_its_own(operation: Operation) -> bool:
     """Whether what is seen now came after what this operation defined: then it is somebody else's."""
-    return operation.kind == DEFINE and Revision.objects.filter(operation=operation.pk).exists()
+    return operation.kind in KEEPERS and Revision.objects.filter(operation=operation.pk).exists()

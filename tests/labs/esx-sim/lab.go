@@ -41,6 +41,11 @@ func LabFinish(address string) {
 	if name := Map.OptionManager().find("VirtualCenter.InstanceName"); name != nil {
 		name.Value = "vcenter.lab"
 	}
+	for _, e := range Map.All("DistributedVirtualPortgroup") {
+		if p := e.(*DistributedVirtualPortgroup); strings.Contains(p.Name, "-DVUplinks") {
+			p.Tag = append(p.Tag, types.Tag{Key: "SYSTEM/DVS.UPLINKPG"})
+		}
+	}
 	for _, e := range Map.All("HostSystem") {
 		h := e.(*HostSystem)
 		nested := true
