@@ -47,7 +47,13 @@ def small_pool(server: Server, pool_home: Path) -> Iterator[Path]:
     require(disk.__enter__, "no file system of its own")
     try:
         run(*libvirtd_mounts(), "qemu-img", "convert", "-O", "qcow2", sector, place / BASE)
-        body = {"host": host, "name": f"{PREFIX}{pool_home.name}", "type": "dir", "target": str(place), "autostart": False}
+        body = {
+            "host": host,
+            "name": f"{PREFIX}{pool_home.name}",
+            "type": "dir",
+            "target": str(place),
+            "autostart": False,
+        }
         made = server.api("POST", "/storage-pools", json=body, Prefer="wait=60").json()
         assert made["state"] == "succeeded", made["error"]
         server.api("POST", f"/storage-pools/{made['result']['pool']}/actions/refresh", Prefer="wait=60")
