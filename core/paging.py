@@ -22,7 +22,7 @@ from django.utils.dateparse import parse_datetime
 from core.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from django.db.models import QuerySet
 
@@ -30,6 +30,7 @@ LIMIT_DEFAULT = 50
 LIMIT_MAX = 500
 
 M = TypeVar("M", bound=Model)
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,29 @@ def paginate(
     items = items[:limit]
     following = _encode(made_for, [getattr(items[-1], name) for name, _down in keys]) if more else None
     return Page(items=items, total=count, next=following)
+
+
+def slice_of(
+    values: Sequence[V],
+    *,
+    key: Callable[[V], list[Any]],
+    made_for: str,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> tuple[list[V], str | None]:
+    """One page of what is no query's rows, in the order of `key` (texts and numbers, unique together), and the next page's cursor."""
+    limit = check_limit(limit)
+    ordered = sorted(values, key=key)
+    if cursor and ordered:
+        after = _decode(cursor, made_for, len(key(ordered[0])))
+        try:
+            ordered = [one for one in ordered if key(one) > after]
+        except TypeError:
+            raise BadInput(
+                "This cursor is not one of ours.", errors=[{"pointer": "/cursor", "detail": "unusable cursor"}]
+            ) from None
+    items = ordered[:limit]
+    return items, _encode(made_for, key(items[-1])) if len(ordered) > limit else None
 
 
 def _after(rows: QuerySet[M], keys: list[tuple[str, bool]], values: list[Any]) -> QuerySet[M]:

@@ -19,7 +19,7 @@ from operations.choices import OPEN
 from operations.models import Operation
 from storage.models import StoragePool
 from vms.grammar import needs_a_look
-from vms.models import PRESENT, VM, SnapshotSchedule
+from vms.models import PRESENT, VM, SnapshotSchedule, Template
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,7 @@ class Nav:
     pools: int
     networks: int
     images: int
+    templates: int
     schedules: int
     operations: int
     seq: int
@@ -92,6 +93,7 @@ def count(request: HttpRequest) -> Nav:
         pools=counts["pools"],
         networks=counts["networks"],
         images=counts["images"],
+        templates=counts["templates"],
         schedules=counts["schedules"],
         operations=Operation.objects.filter(state__in=OPEN, parent=None).exclude(target__startswith=READING).count(),
         seq=log.last_seq() if seq is None else seq,
@@ -99,12 +101,13 @@ def count(request: HttpRequest) -> Nav:
 
 
 def _counts() -> dict[str, int]:
-    """Hosts, pools, networks, images and schedules, by one query for all of them: each page asks."""
+    """Hosts, pools, networks, images, templates and schedules, by one query for all of them: each page asks."""
     things = {
         "hosts": Host.objects.all(),
         "pools": StoragePool.objects.filter(gone_at=None),
         "networks": Network.objects.filter(gone_at=None),
         "images": Image.objects.all(),
+        "templates": Template.objects.exclude(current=None),
         "schedules": SnapshotSchedule.objects.all(),
     }
     first, *rest = (

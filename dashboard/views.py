@@ -77,7 +77,18 @@ def capacity_part(request: HttpRequest) -> HttpResponse:
 def nav_counts(request: HttpRequest) -> HttpResponse:
     """The numbers beside the links of the navigation, read again when something changed (static/js/live.js)."""
     nav = count(request)
-    names = ("guests", "hosts", "pools", "networks", "images", "schedules", "operations", "attention", "stale")
+    names = (
+        "guests",
+        "hosts",
+        "pools",
+        "networks",
+        "images",
+        "templates",
+        "schedules",
+        "operations",
+        "attention",
+        "stale",
+    )
     return JsonResponse({name: getattr(nav, name) for name in names})
 
 

@@ -7,10 +7,11 @@ itself says what was announced last. While we are only connecting, nothing is an
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
 from core.problems import problem_of
@@ -21,7 +22,6 @@ from hosts.choices import LinkState
 from hosts.models import Host, HostInterface, Hypervisor
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Mapping, Sequence
 
     from core.errors import VmmError
@@ -33,6 +33,10 @@ _ORDER = (LinkState.ONLINE, LinkState.CONNECTING, LinkState.ERROR, LinkState.OFF
 INTERFACES_MAX = 2000
 _INTERFACE = ("name", "kind", "mac", "up", "speed_mbps", "master", "vlan")
 _INT_MAX, _BIGINT_MAX = 2**31 - 1, 2**63 - 1
+FRESH_SECONDS = 1800.0
+"""For how long after its boot a machine has just come up."""
+COUNTER_SLACK_SECONDS = 5.0
+"""Linux's counters of idling go back a little now and then."""
 
 
 def link_state(error: VmmError) -> LinkState:
@@ -147,7 +151,9 @@ def host_observe(hypervisor: Hypervisor, info: HostInfo, capabilities: Mapping[F
             own_changed = {name: value for name, value in own.items() if getattr(row, name) != value}
             now = timezone.now()
             Host.objects.filter(pk=host.pk).update(
-                memory_free_bytes=_number(info.memory_free_bytes, _BIGINT_MAX), last_seen_at=now
+                memory_free_bytes=_number(info.memory_free_bytes, _BIGINT_MAX),
+                last_seen_at=now,
+                **_boot(host, info, now),
             )
             if own_changed:
                 Hypervisor.objects.filter(pk=row.pk).update(version=F("version") + 1, updated_at=now, **own_changed)
@@ -162,6 +168,34 @@ def host_observe(hypervisor: Hypervisor, info: HostInfo, capabilities: Mapping[F
         with transaction.atomic():
             _refuse_twin(hypervisor.host, hypervisor, info)
         raise
+
+
+def _boot(host: Host, info: HostInfo, now: dt.datetime) -> dict[str, Any]:
+    """Since when it is up, and `came_up_at` where that is another boot than the one we knew, a moment ago.
+
+    A machine that is seen for the first time has not come up: nobody knows since when its guests are as they are. Neither has one
+    that has been up for long: whoever wanted its guests to run has started them.
+    """
+    if info.uptime_seconds is None:
+        return {}
+    another = _another_boot(host, info)
+    values: dict[str, Any] = {
+        # What tells no name says nothing against the one that another of its hypervisors told, unless that was of another boot.
+        "boot_id": _text(info.boot_id, 64) or ("" if another else host.boot_id),
+        "uptime_seconds": info.uptime_seconds,
+    }
+    if another and info.uptime_seconds < FRESH_SECONDS:
+        values["came_up_at"] = now - dt.timedelta(seconds=info.uptime_seconds)
+    return values
+
+
+def _another_boot(host: Host, info: HostInfo) -> bool:
+    """By its name where it has one; else by the time it has been up, which only grows."""
+    if host.uptime_seconds is None or info.uptime_seconds is None:
+        return False
+    if host.boot_id and info.boot_id:
+        return host.boot_id != info.boot_id
+    return info.uptime_seconds < host.uptime_seconds - COUNTER_SLACK_SECONDS
 
 
 def _host_changes(host: Host, row: Hypervisor, facts: dict[str, Any]) -> dict[str, Any]:
@@ -255,6 +289,10 @@ def host_load_observe(hypervisor: Hypervisor, stats: HostStats) -> None:
     values: dict[str, Any] = {"last_seen_at": now}
     if stats.memory_free_bytes is not None:
         values["memory_free_bytes"] = _number(stats.memory_free_bytes, _BIGINT_MAX)
+    if stats.uptime_seconds is not None:
+        # Never less than is known: whether that means another boot is for `host_observe` to say.
+        grown = Q(uptime_seconds__lte=stats.uptime_seconds)
+        values["uptime_seconds"] = Case(When(grown, then=Value(stats.uptime_seconds)), default=F("uptime_seconds"))
     with transaction.atomic():
         Host.objects.filter(pk=hypervisor.host_id, state=LinkState.ONLINE).update(**values)
         Hypervisor.objects.filter(pk=hypervisor.pk, state=LinkState.ONLINE).update(last_seen_at=now)

@@ -37,6 +37,13 @@ class Host(BaseModel):
     memory_free_bytes = models.BigIntegerField(default=0)
     kernel = models.CharField(max_length=200, blank=True)
     nested_virtualization = models.BooleanField(null=True, blank=True)
+    boot_id = models.CharField(max_length=64, blank=True)
+    uptime_seconds = models.FloatField(
+        null=True, blank=True, help_text="as last told; null: its hypervisors do not tell"
+    )
+    came_up_at = models.DateTimeField(
+        null=True, blank=True, help_text="when it was seen to have come up, until somebody has seen to its guests"
+    )
 
     vm_count: int
     running_vm_count: int

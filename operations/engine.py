@@ -82,6 +82,7 @@ def submit(
     by: Actor,
     params: Params | None = None,
     on_conflict: Literal["wait", "fail"] = "wait",
+    parent: uuid.UUID | None = None,
 ) -> Operation:
     """Ask for something; returns the queued operation, or the equal one that is already under way.
 
@@ -91,6 +92,7 @@ def submit(
         by: Who asks; `accounts.policy` decides.
         params: With what.
         on_conflict: `fail` refuses when anything is queued or running on the target.
+        parent: The operation that asks for it, and stands for it in lists.
 
     Raises:
         PermissionRefused, InProgress, and whatever the action's `check` finds (Unsupported, WrongState, Unreachable …).
@@ -121,6 +123,7 @@ def submit(
                 _ask_cancel(other, f"superseded by {action.title.lower()}")
         operation = new_row(action, target, plain, by)
         operation.secret_params = hidden or None
+        operation.parent_id = parent
         operation.save(force_insert=True)
         announce([operation])
         transaction.on_commit(lambda: doorbell.ring([operation.pk]))

@@ -35,6 +35,7 @@ from storage.content_api import router as content_router
 from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
+from vms.autostart.api import router as autostart_router
 from vms.cloning.api import router as templates_router
 from vms.creation.api import router as vms_router
 from vms.definitions.api import router as definitions_router
@@ -181,6 +182,7 @@ FEATURES = (
     "uploads",
     "users",
     "vms",
+    "vms.autostart_order",
     "vms.bulk",
     "vms.define",
     "vms.revisions",
@@ -214,6 +216,7 @@ for _router in (
     seeds_router,
     templates_router,
     schedules_router,
+    autostart_router,
     consoles_router,
     operations_router,
     live_router,

@@ -15,7 +15,8 @@ from drivers.errors import Timeout, Unreachable, Unsupported, WrongState
 from drivers.types import Feature, GuestState
 from events import bell
 from operations.actions import Action, Cancelled, Params, Retry, action
-from vms.inventory import vm_gone, vm_observe
+from vms.facts import UNORDERED, write_facts
+from vms.inventory import vm_gone, vm_observe, vm_say
 from vms.models import VM
 from vms.readings import GuestReading, reading_key
 
@@ -414,7 +415,7 @@ class AutostartParams(Params):
 
 @action
 class AutostartVM(GuestAction):
-    """Start with the host, or not."""
+    """Start with the host by the hypervisor's own doing, or not at all: in neither case is there a place in our order any more."""
 
     kind = "vm.autostart"
     title = "Autostart"
@@ -431,6 +432,9 @@ class AutostartVM(GuestAction):
         """Set it."""
         assert isinstance(params, AutostartParams)  # noqa: S101 - narrows the type; the registry pairs them
         session.set_autostart(vm.guest_ref, enabled=params.enabled)
+        if vm.autostart_order is not None:
+            vm_say(vm, **UNORDERED)
+            write_facts(session, vm)
 
 
 # -- readings ----------------------------------------------------------------------------------------------------------

@@ -21,7 +21,9 @@ from operations.answers import Started, preferred_wait
 from operations.api import OperationOut
 from operations.problems import Recorded
 from vms import services
+from vms.autostart import services as autostart
 from vms.choices import Kind, State
+from vms.facts import DELAY_MAX_SECONDS, ORDER_MAX
 from vms.models import VM
 from vms.offers import Offers
 from vms.selectors import FILTERS, ORDERINGS, Devices, devices, vm_page, vms_by_id, vms_found
@@ -98,7 +100,12 @@ class VMOut(Output):
     memory_bytes: int
     max_memory_bytes: int
     persistent: bool
-    autostart: bool
+    autostart: bool = Field(description="It starts with its host.")
+    autostart_order: int | None = Field(
+        description="Its place among those that are started one after the other; null: its hypervisor starts it, or nobody."
+    )
+    autostart_delay_seconds: int = Field(description="After it, before the next one.")
+    autostart_wait: bool = Field(description="The next one waits until it has an address, 5 minutes at most.")
     has_managed_save: bool
     title: str
     description: str
@@ -158,7 +165,12 @@ class VMChange(Input):
     title: Annotated[str, StringConstraints(max_length=255)] | None = None
     description: Annotated[str, StringConstraints(max_length=100_000)] | None = None
     tags: Annotated[list[Annotated[str, StringConstraints(max_length=100)]], Field(max_length=100)] | None = None
-    autostart: bool | None = None
+    autostart: bool | None = Field(None, description="false takes its place in the order away too.")
+    autostart_order: Annotated[int, Field(ge=0, le=ORDER_MAX)] | None = Field(
+        None, description="null: it starts with its host without a place in the order."
+    )
+    autostart_delay_seconds: Annotated[int, Field(ge=0, le=DELAY_MAX_SECONDS)] | None = None
+    autostart_wait: bool | None = None
     protected: bool | None = Field(None, description="true: it cannot be deleted.")
     project: Annotated[str, StringConstraints(max_length=100)] | None = Field(None, description="null: none.")
     owner: Annotated[str, StringConstraints(max_length=150)] | None = Field(
@@ -264,7 +276,10 @@ def _json(vm: VM, has: Devices, offers: Offers) -> dict[str, Any]:
         "memory_bytes": vm.memory_bytes,
         "max_memory_bytes": vm.max_memory_bytes,
         "persistent": vm.persistent,
-        "autostart": vm.autostart,
+        "autostart": vm.starts_with_host,
+        "autostart_order": vm.autostart_order,
+        "autostart_delay_seconds": vm.autostart_delay_seconds,
+        "autostart_wait": vm.autostart_wait,
         "has_managed_save": vm.has_managed_save,
         "title": vm.title,
         "description": vm.description,
@@ -364,21 +379,22 @@ def vm_one(request: HttpRequest, vm_id: UUID) -> HttpResponse:
 def vm_change(request: HttpRequest, vm_id: UUID, payload: VMChange) -> HttpResponse:
     """What is left out stays as it is.
 
-    `autostart` is the hypervisor's to keep: it is set by an operation, which this call waits for (5 s, or `Prefer: wait=N`). 200 is
-    the guest as it is then; 202 the operation, when it has not ended by then.
+    `autostart` is the hypervisor's to keep, and so is its place in the order (`autostart_order`, with which we start it ourselves when
+    its host came up, and its hypervisor does not): they are set by an operation, which this call waits for (5 s, or `Prefer: wait=N`).
+    200 is the guest as it is then; 202 the operation, when it has not ended by then.
     """
     by = actor_of(request)
     vm = services.vm_get(vm_id, by=by)
     version = if_match(request, vm.version)
     changes = payload.model_dump(exclude_unset=True)
-    autostart = changes.pop("autostart", None)
+    wanted = {name: changes.pop(name) for name in _AUTOSTART if name in changes}
     changes |= {name: changes[name] or empty for name, empty in _EMPTY.items() if name in changes}
     if "owner" in changes:
         changes["owner"] = _user(changes["owner"])
     operation = None
     with transaction.atomic():
-        if autostart is not None and autostart != vm.autostart:
-            operation = services.vm_action(vm=vm, name="autostart", by=by, params={"enabled": autostart})
+        if wanted:
+            operation = autostart.vm_autostart(vm=vm, by=by, wanted=wanted)
         if changes:
             services.vm_update(vm=vm, by=by, changes=changes, if_version=version)
     if operation is not None:
@@ -392,6 +408,7 @@ def vm_change(request: HttpRequest, vm_id: UUID, payload: VMChange) -> HttpRespo
     return single(request, vm_json(vm, by=by), version=vm.version)
 
 
+_AUTOSTART = ("autostart", "autostart_order", "autostart_delay_seconds", "autostart_wait")
 _EMPTY: dict[str, Any] = {"title": "", "description": "", "project": "", "tags": [], "protected": False}
 """What null stands for."""
 

@@ -21,6 +21,7 @@ class VmsConfig(AppConfig):
         uses.register(TemplateVolumes())
         guests.register(plugs)
         guests.register_filters(named_filters)
+        import_module("vms.autostart.actions")
         import_module("vms.definitions.actions")
         import_module("vms.seeds.actions")
         for room in ("parts", "disks", "nics", "devices", "readings"):

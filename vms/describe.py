@@ -10,12 +10,11 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import Missing, VmmError
-from drivers.errors import Unsupported
 from drivers.types import Feature
 from operations import engine
 from operations.actions import Action, Params, Retry, action
 from storage.reach import slot_of
-from vms.creation.maker import facts
+from vms.facts import write_facts
 from vms.models import VM
 from vms.readings import GuestReading
 
@@ -61,14 +60,9 @@ class DescribeVM(Action[GuestReading, DescribeParams]):
         """Write it; the row itself is not touched."""
         del params
         vm = target.vm
-        owner = vm.owner.get_username() if vm.owner is not None else ""
-        said = facts(vm.pk, tags=vm.tags, project=vm.project, owner=owner)
         with ctx.session(vm.hypervisor.endpoint()) as session:
-            try:
-                session.set_metadata(vm.guest_ref, said, title=vm.title, description=vm.description)
-            except Unsupported as error:
-                return {"kept": False, "reason": error.detail}
-        return {"kept": True}
+            why_not = write_facts(session, vm)
+        return {"kept": False, "reason": why_not} if why_not else {"kept": True}
 
 
 def describe(vm: VM, *, by: Actor) -> None:

@@ -152,7 +152,7 @@ _IS: dict[str, Callable[[], Q]] = {
     "stale": lambda: ~Q(hypervisor__state=LinkState.ONLINE),
     "attention": needs_a_look,
     "busy": lambda: Q(pk__in=_busy()),
-    "autostart": lambda: Q(autostart=True),
+    "autostart": lambda: Q(autostart=True) | Q(autostart_order__isnull=False),
     "transient": lambda: Q(persistent=False),
 }
 

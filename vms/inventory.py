@@ -26,8 +26,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from core import bulk
-from core.errors import BadInput, Missing
-from core.fields import check_tags
+from core.errors import Missing
 from events import log as event_log
 from hosts.models import Hypervisor
 from operations.models import Operation
@@ -35,6 +34,7 @@ from vms.addresses import flattened, reasons
 from vms.choices import ACTIVE, State
 from vms.definitions.drift import definitions_changed
 from vms.deletion.facts import OUT_OF_BIN, heed_bin
+from vms.facts import adopted
 from vms.models import VM, Snapshot, VMDisk, VMNic
 
 if TYPE_CHECKING:
@@ -189,8 +189,11 @@ def vms_addresses(hypervisor: Hypervisor, told: Mapping[str, Told]) -> int:
     )
 
 
-def vm_say(vm: VM, *, actor: str, **ours: Any) -> None:
-    """Write down what is ours to say of a guest, where it is not so already: for hypervisors that keep none of it."""
+def vm_say(vm: VM, *, actor: str | None = None, **ours: Any) -> None:
+    """Write down what is ours to say of a guest, where it is not so already: for hypervisors that keep none of it.
+
+    Without an `actor` it is whoever asked for the operation that works on the guest.
+    """
     changed = {name: value for name, value in ours.items() if getattr(vm, name) != value}
     if not changed:
         return
@@ -198,17 +201,7 @@ def vm_say(vm: VM, *, actor: str, **ours: Any) -> None:
         VM.objects.filter(pk=vm.pk).update(version=models.F("version") + 1, updated_at=timezone.now(), **changed)
         vm.refresh_from_db(fields=["version", *changed])
         shown = {name: value.get_username() if isinstance(value, User) else value for name, value in changed.items()}
-        event_log.append(
-            [
-                event_log.NewEvent(
-                    type="vm.changed",
-                    object=vm.ref,
-                    object_name=vm.name,
-                    actor=actor,
-                    data={"version": vm.version, "changed": shown},
-                )
-            ]
-        )
+        announce([(vm, "vm.changed", {"version": vm.version, "changed": shown})], actor=actor)
 
 
 # -- what was seen -----------------------------------------------------------------------------------------------------
@@ -447,7 +440,8 @@ def _create(hypervisor_id: uuids.UUID, fresh: list[_Seen], work: _Work) -> None:
             state_since=seen.started_at,
             started_at=seen.started_at if seen.facts["state"] in ACTIVE else None,
             **seen.facts,
-            **_adopted(seen.info),
+            **adopted(seen.info.metadata),
+            **_titles(seen.info),
         )
         work.rows[row.uuid] = row
         rows.append(row)
@@ -473,18 +467,6 @@ def _own_ids(fresh: list[_Seen]) -> dict[str, uuids.UUID]:
 def _owners(fresh: list[_Seen]) -> dict[str, User]:
     names = {str(seen.info.metadata["owner"]) for seen in fresh if seen.info.metadata.get("owner")}
     return {user.username: user for user in User.objects.filter(username__in=names)} if names else {}
-
-
-def _adopted(info: GuestInfo) -> dict[str, Any]:
-    """What is ours to say, as the guest's own definition says it at first sight; what is no tag is left out."""
-    tags: list[str] = []
-    for word in str(info.metadata.get("tags", "")).replace(",", " ").split()[:50]:
-        try:
-            tags += check_tags([word])
-        except BadInput:
-            continue
-    project = _text(info.metadata.get("project", ""), 100)
-    return {"tags": list(dict.fromkeys(tags)), "project": project, **_titles(info)}
 
 
 def _rebuild_children(children: list[tuple[VM, GuestInfo]]) -> None:
@@ -575,8 +557,8 @@ def _bury(hypervisor_id: uuids.UUID, uuids_gone: list[str], at: dt.datetime, cau
     return len(rows)
 
 
-def announce(news: list[tuple[VM, str, dict[str, Any]]]) -> None:
-    """Append the events, each naming the operation that works on its guest just now, and who asked for it."""
+def announce(news: list[tuple[VM, str, dict[str, Any]]], *, actor: str | None = None) -> None:
+    """Append the events, each naming the operation that works on its guest just now, and who asked for it (or `actor`)."""
     if not news:
         return
     keys = {row.ref for row, _, _ in news}
@@ -591,7 +573,12 @@ def announce(news: list[tuple[VM, str, dict[str, Any]]]) -> None:
         operation, by = running.get(row.ref, (None, ""))
         events.append(
             event_log.NewEvent(
-                type=type_, object=row.ref, object_name=row.name, actor=by, operation=operation, data=data
+                type=type_,
+                object=row.ref,
+                object_name=row.name,
+                actor=by if actor is None else actor,
+                operation=operation,
+                data=data,
             )
         )
     event_log.append(events)

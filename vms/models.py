@@ -64,6 +64,11 @@ class VM(BaseModel):
     max_memory_bytes = models.BigIntegerField(default=0)
     persistent = models.BooleanField(default=True)
     autostart = models.BooleanField(default=False)
+    autostart_order = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="its place among those that we start with their host (`vms.autostart`)"
+    )
+    autostart_delay_seconds = models.PositiveSmallIntegerField(default=0, help_text="then, before the next one")
+    autostart_wait = models.BooleanField(default=False, help_text="the next one waits until it has an address")
     has_managed_save = models.BooleanField(default=False)
     os = models.CharField(max_length=200, blank=True)
     boot = models.JSONField(default=dict)
@@ -131,6 +136,11 @@ class VM(BaseModel):
     def guest_ref(self) -> GuestRef:
         """Its name for a driver session."""
         return GuestRef(uuid=self.uuid, name=self.bin_name or self.name)
+
+    @property
+    def starts_with_host(self) -> bool:
+        """By its hypervisor's own doing, or by ours."""
+        return self.autostart or self.autostart_order is not None
 
     @property
     def half_binned(self) -> bool:

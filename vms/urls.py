@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from vms import views
+from vms.cloning import views as template_views
 from vms.creation import views as creation_views
 from vms.hardware import views as hardware_views
 from vms.schedules import views as schedule_views
@@ -22,6 +23,10 @@ urlpatterns = [
     path("vms/<uuid:vm_id>/parts/<slug:part>", views.vm_part, name="vm-part"),
     path("vms/<uuid:vm_id>/snapshots", snapshot_views.vm_snapshots, name="vm-snapshots"),
     path("vms/<uuid:vm_id>/snapshots/<slug:part>", snapshot_views.vm_snapshots_part, name="vm-snapshots-part"),
+    path("templates", template_views.template_list, name="templates"),
+    path("templates/table", template_views.template_table, name="template-table"),
+    path("templates/<uuid:template_id>", template_views.template_detail, name="template"),
+    path("templates/<uuid:template_id>/<slug:part>", template_views.template_part, name="template-part"),
     path("vms/<uuid:vm_id>/hardware", hardware_views.vm_hardware, name="vm-hardware"),
     path("vms/<uuid:vm_id>/hardware/<slug:part>", hardware_views.vm_hardware_part, name="vm-hardware-part"),
     path("snapshot-schedules", schedule_views.schedules, name="schedules"),

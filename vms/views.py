@@ -30,6 +30,7 @@ from operations.views import title_of
 from vms import grammar, selectors
 from vms.addresses import SOURCES
 from vms.choices import ACTIVE, BinStorage, State
+from vms.cloning.templates import template_offer
 from vms.consoles import console_types
 from vms.definitions import services as definitions
 from vms.deletion.binned import bin_hours
@@ -316,6 +317,7 @@ def _buttons(vm: VM, by: Actor) -> dict[str, Any]:
         "pending": pending_count(vm),
         "may_edit": may(by, "vm.edit", vm),
         "may_create": may(by, "vm.create"),
+        **template_offer(vm, by=by),
         "delete_text": _delete_text(vm),
     }
 

@@ -36,6 +36,7 @@ from drivers.pool import LinkStatus
 from drivers.types import Feature, GuestEvent, GuestRef, HoldingEvent, Support
 from hosts.choices import LinkState
 from hosts.inventory import host_observe, hypervisor_observe_link, link_state
+from vms.autostart.services import host_came_up
 from watcher.rounds import backoff, renew, rest
 from watcher.sweep import listing, read_named, read_snapshots, sweep, sweep_snapshots
 
@@ -343,7 +344,7 @@ class HypervisorWatcher:
             self.heard()
 
     def _attach(self) -> None:
-        """Subscribe, then read the machine, then sweep: nothing falls in between."""
+        """Subscribe, then read the machine, then sweep: nothing falls in between. Then a machine that came up starts its guests."""
         up_since = self._up_since
         with self._session() as session:
             if self._subscribed_since != up_since:
@@ -366,6 +367,7 @@ class HypervisorWatcher:
         self.attached, self._failures = True, 0
         self.lives += 1
         self._wanted = (LinkState.ONLINE, None)
+        host_came_up(self.hypervisor.host_id, now=timezone.now())
         log.debug("swept", extra={**self._extra(), "guests": tally.seen, "changed": tally.changed})
 
     def _observe(self, session: Session) -> None:

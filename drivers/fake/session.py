@@ -181,6 +181,8 @@ class FakeSession(Session):
             library_version="1.0",
             virtualization_type=VirtualizationType.HYBRID,
             techniques=(Technique.EMULATION,),
+            boot_id=self.world.boot_id,
+            uptime_seconds=stats.uptime_seconds,
         )
 
     def capabilities(self) -> Mapping[Feature, Support]:

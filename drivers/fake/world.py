@@ -115,6 +115,7 @@ class FakeWorld(SnapshotVerbs, HardwareVerbs):
         peak_calls: The most verbs that were ever under way at once on one session.
         storage: Its pools and volumes; none until `storage.add_pool`.
         networks: Its virtual networks; none until `networks.add`.
+        boot_id: Of its machine; "" for one that does not tell.
     """
 
     def __init__(self, name: str) -> None:
@@ -128,6 +129,7 @@ class FakeWorld(SnapshotVerbs, HardwareVerbs):
         self._guests: dict[str, Guest] = {}
         self._sessions: list[Connection] = []
         self._born = self.clock()
+        self.boot_id = f"{name}/1"
         self.storage = FakeStorage(
             self._changed, lambda pool: uuids.uuid5(NAMESPACE, f"{name}/pool/{pool}"), tell=self._tell
         )
@@ -254,6 +256,22 @@ class FakeWorld(SnapshotVerbs, HardwareVerbs):
         for session in sessions:
             session.lost(reason)
 
+    def reboot(self, *, after_seconds: float = 0.0) -> None:
+        """Its machine boots: every connection breaks, all guests are off, and those with autostart start by themselves.
+
+        Args:
+            after_seconds: How long ago that was by the machine's own account.
+        """
+        with self._changed:
+            self._born = self.clock() - after_seconds
+            name, _, number = self.boot_id.rpartition("/")
+            self.boot_id = f"{name}/{int(number) + 1}" if number else ""
+            for guest in self._guests.values():
+                guest.state = GuestState.RUNNING if guest.autostart else GuestState.SHUTOFF
+                guest.reason = "booted" if guest.autostart else "destroyed"
+                guest.started_at = self.clock()
+        self.cut("the machine boots")
+
     def go_deaf(self) -> None:
         """Every open connection dies without a close callback: only `alive` tells, and the next call."""
         with self._changed:
@@ -363,6 +381,7 @@ class FakeWorld(SnapshotVerbs, HardwareVerbs):
             at=now,
             cpu_count=8,
             cpu_busy_seconds=now - self._born,
+            uptime_seconds=now - self._born,
             memory_total_bytes=total,
             memory_free_bytes=max(0, total - used),
         )

@@ -35,14 +35,9 @@ _REASONS: dict[Feature, str] = {
     Feature.SNAPSHOTS_MEMORY: "This version does not manage Hyper-V's checkpoints yet.",
     Feature.SNAPSHOTS_LIVE: "This version does not manage Hyper-V's checkpoints yet.",
     Feature.MIGRATION_LIVE: _LATER,
-    Feature.STORAGE_POOLS: _LATER,
-    Feature.STORAGE_MANAGE: _LATER,
-    Feature.STORAGE_CONTENT: _LATER,
-    Feature.NETWORKS: _LATER,
-    Feature.NETWORKS_MANAGE: _LATER,
-    Feature.CREATE: _LATER,
-    Feature.RENAME: _LATER,
-    Feature.ADDRESSES: _LATER,
+    Feature.STORAGE_MANAGE: "Hyper-V has one folder for new disks, which is set on the host; it is shown here, and holds new disks.",
+    Feature.STORAGE_CONTENT: "WinRM carries no files: put a CD image into Hyper-V's folder of disks on the host, and name it.",
+    Feature.NETWORKS_MANAGE: "Switches are made and removed on the host; here guests are put on them.",
     Feature.HOTPLUG_DISK: _LATER,
     Feature.HARDWARE: _LATER,
     Feature.HOTPLUG_CPU: _LATER,
@@ -66,6 +61,8 @@ class HyperVDriver(Driver):
     label = "Hyper-V"
     schemes = ("hyperv",)
     transports = ("",)
+    macs = (0x00155D000000, 0x00155DFFFFFF)
+    """Microsoft's own, which Hyper-V takes its from."""
     reasons: ClassVar[Mapping[Feature, str]] = _REASONS
     features: ClassVar[frozenset[Feature]] = frozenset(Feature) - frozenset(_REASONS)
     ways = (

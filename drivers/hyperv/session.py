@@ -7,13 +7,15 @@ import logging
 import math
 import threading
 import time
-import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
 from drivers.base import Session
 from drivers.errors import AgentUnresponsive, DriverError, NotFound, Timeout, Unreachable, WrongState
 from drivers.hyperv import guests, host, stats
+from drivers.hyperv.embedded import Thing, instance
 from drivers.hyperv.errors import SHUTTING_DOWN_ALREADY, STARTED, deaf, returned
+from drivers.hyperv.holdings import folder_of
+from drivers.hyperv.making import MakingFacet
 from drivers.hyperv.picture import pixels_of, png
 from drivers.hyperv.states import OFF, PAUSED, RUNNING, SAVED, state_of
 from drivers.hyperv.wire import Reference, guid, select
@@ -41,13 +43,14 @@ PICTURE_PIXELS = 170_000
 """A method's answer is one message: so many pixels of two bytes, in base64, fit into its 500 KiB. Hyper-V scales to the size asked for."""
 
 
-class HyperVSession(Session):
+class HyperVSession(MakingFacet, Session):
     """One host. There is no connection to lose: it counts as lost when the host, asked again, does not answer."""
 
     def __init__(self, driver: HyperVDriver, endpoint: Endpoint, wire: Wire) -> None:
         self.endpoint = endpoint
         self._wire = wire
         self._info = host.read(wire)
+        self._folder = folder_of(wire)
         self._support = self._probe(driver)
         self._lost = ""
         self._on_close: list[Callable[[str], None]] = []
@@ -63,7 +66,7 @@ class HyperVSession(Session):
         return self._support
 
     def guests(self) -> Sequence[GuestInfo]:
-        return guests.read_all(self._wire)
+        return guests.read_all(self._wire, self._folder)
 
     def guest(self, ref: GuestRef) -> GuestInfo:
         info = self.guest_or_none(ref)
@@ -73,7 +76,7 @@ class HyperVSession(Session):
 
     def guest_or_none(self, ref: GuestRef) -> GuestInfo | None:
         name = guid(ref.uuid)
-        return None if name is None else guests.read_one(self._wire, name)
+        return None if name is None else guests.read_one(self._wire, name, self._folder)
 
     def guest_state(self, ref: GuestRef) -> tuple[GuestState, str]:
         return state_of(self._system(ref)[1])
@@ -129,12 +132,14 @@ class HyperVSession(Session):
         if (row.number("AutomaticStartupAction") == guests.ALWAYS_START) is enabled:
             return
         action = guests.ALWAYS_START if enabled else 2
-        changed = _instance(
+        changed = Thing(
             "Msvm_VirtualSystemSettingData",
-            InstanceID=("string", row.text("InstanceID")),
-            AutomaticStartupAction=("uint16", str(action)),
+            {
+                "InstanceID": ("string", row.text("InstanceID")),
+                "AutomaticStartupAction": ("uint16", str(action)),
+            },
         )
-        self._managed("ModifySystemSettings", "autostart", SystemSettings=changed)
+        self._managed("ModifySystemSettings", "autostart", SystemSettings=instance(changed))
 
     def undefine(self, ref: GuestRef) -> None:
         name, enabled = self._system(ref)
@@ -214,7 +219,7 @@ class HyperVSession(Session):
             raise returned(answer.value, action)
         self._wire.finish(answer)
 
-    def _managed(self, method: str, action: str, **arguments: str | Reference) -> None:
+    def _managed(self, method: str, action: str, **arguments: str | list[str] | Reference) -> None:
         answer = self._wire.invoke(SERVICE, method, **arguments)
         if answer.value not in (0, STARTED):
             raise returned(answer.value, action)
@@ -275,14 +280,6 @@ class HyperVSession(Session):
 
 def _system_reference(name: str) -> Reference:
     return Reference("Msvm_ComputerSystem", {"CreationClassName": "Msvm_ComputerSystem", "Name": name})
-
-
-def _instance(class_name: str, **properties: tuple[str, str]) -> str:
-    """An embedded instance in CIM-XML, as Hyper-V takes settings: name to CIM type and value."""
-    made = ET.Element("INSTANCE", CLASSNAME=class_name)
-    for name, (kind, value) in properties.items():
-        ET.SubElement(ET.SubElement(made, "PROPERTY", NAME=name, TYPE=kind), "VALUE").text = value
-    return ET.tostring(made, encoding="unicode")
 
 
 def _size(head: Row) -> tuple[int, int]:

@@ -99,17 +99,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An object's address: its class in root/virtualization/v2, and its keys."""
+    """An object's address: its class, its keys, and the namespace where that is not root/virtualization/v2."""
 
     class_name: str
     keys: Mapping[str, str]
+    namespace: str = V2
 
     def element(self, tag: str) -> ET.Element:
         """As an endpoint reference, which is how WS-Management passes objects."""
         made = ET.Element(tag)
         ET.SubElement(made, f"{_WSA}Address").text = _ANYBODY
         parameters = ET.SubElement(made, f"{_WSA}ReferenceParameters")
-        ET.SubElement(parameters, f"{_WSMAN}ResourceURI").text = _uri(V2, self.class_name)
+        ET.SubElement(parameters, f"{_WSMAN}ResourceURI").text = _uri(self.namespace, self.class_name)
         selectors = ET.SubElement(parameters, f"{_WSMAN}SelectorSet")
         for name, value in self.keys.items():
             ET.SubElement(selectors, f"{_WSMAN}Selector", Name=name).text = value
@@ -189,15 +190,19 @@ class Wire:
 
     def get(self, reference: Reference) -> Row:
         """One object by its keys. Raises NotFound."""
-        return Row(_first(self._call(WSManAction.GET, _uri(V2, reference.class_name), None, reference.keys)))
+        return Row(
+            _first(self._call(WSManAction.GET, _uri(reference.namespace, reference.class_name), None, reference.keys))
+        )
 
-    def invoke(self, on: Reference, method: str, **arguments: str | int | bool | list[int] | Reference) -> Answer:
+    def invoke(
+        self, on: Reference, method: str, **arguments: str | int | bool | list[int] | list[str] | Reference
+    ) -> Answer:
         """Call a method. Its return value is not judged here.
 
         Raises:
             DriverError: As the host says, or there is no return value in the answer.
         """
-        uri = _uri(V2, on.class_name)
+        uri = _uri(on.namespace, on.class_name)
         ask = ET.Element(f"{{{uri}}}{method}_INPUT")
         for name, value in arguments.items():
             tag = f"{{{uri}}}{name}"

@@ -39,6 +39,11 @@ def host_stats() -> HostStats:
     )
 
 
+def boot_id() -> str:
+    """Linux makes another one up at each boot; "" where this is no Linux."""
+    return next(iter(_lines("/proc/sys/kernel/random/boot_id")), "").strip()
+
+
 def cpu_name() -> str:
     """This machine's CPU as Linux calls it; "" where it does not say."""
     lines = (line for line in _lines("/proc/cpuinfo") if line.startswith("model name"))

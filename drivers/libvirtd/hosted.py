@@ -130,7 +130,7 @@ class VmwareDriver(ChildDriver):
         Feature.STORAGE_CONTENT: "libvirt manages no storage of VMware Workstation.",
         Feature.NETWORKS: "libvirt manages no networks of VMware Workstation.",
         Feature.NETWORKS_MANAGE: "libvirt manages no networks of VMware Workstation.",
-        Feature.CREATE: "This version does not make guests here yet.",
+        Feature.CREATE: "VMware Workstation's disks are made by its own tools: make one there, and define the guest from XML beside it.",
         Feature.ADDRESSES: "libvirt does not tell the addresses of VMware Workstation's guests.",
         Feature.HOTPLUG_DISK: "libvirt plugs nothing into guests of VMware Workstation.",
         Feature.HARDWARE: "This version does not change hardware here yet.",

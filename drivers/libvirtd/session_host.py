@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import libvirt
 
 from drivers.errors import InvalidDefinition, Unsupported
-from drivers.libvirtd import stats
+from drivers.libvirtd import here, stats
 from drivers.libvirtd.errors import driver_error, is_absent_daemon, translate
 from drivers.libvirtd.facet import Facet
 from drivers.libvirtd.uri import is_local
@@ -63,7 +63,14 @@ class HostFacet(Facet):
                 library_version=f"libvirt {dotted(library)}",
                 virtualization_type=self._virtualization_type(capabilities),
                 techniques=techniques,
+                boot_id=here.boot_id() if self._is_here else "",
+                uptime_seconds=stats.host_stats(connection, free_unit=self._driver.free_memory_unit).uptime_seconds,
             )
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether the machine is our own: what libvirt does not tell of it, Linux does."""
+        return is_local(self.endpoint.uri) and self._driver.is_real
 
     def capabilities(self) -> Mapping[Feature, Support]:
         """The kind's best, less what this connection refuses when tried. Probed once, kept for the session's life."""
@@ -164,7 +171,7 @@ class HostFacet(Facet):
         sold_as = firmware.processor_version if firmware else None
         if sold_as and sold_as.strip():
             return sold_as.strip()
-        if is_local(self.endpoint.uri) and self._driver.is_real:
+        if self._is_here:
             named = _own_cpu_name()
             if named:
                 return named
@@ -174,7 +181,7 @@ class HostFacet(Facet):
         if self._driver.version_is_kernel:
             return dotted(version)
         # libvirt does not tell a host's kernel; behind a local socket it is our own.
-        return platform.release() if is_local(self.endpoint.uri) and self._driver.is_real else ""
+        return platform.release() if self._is_here else ""
 
     def _nested(self, capabilities: Capabilities) -> bool | None:
         """Whether a guest's CPU here can have vmx or svm: asked of libvirt, which asks QEMU, which asks KVM.

@@ -33,7 +33,7 @@ class InterfaceFacet(Facet):
     """The host's interfaces: node devices say speed and state of those that are hardware, the interface driver what it is made of."""
 
     def host_interfaces(self) -> Sequence[HostInterface]:
-        """All but those of guests: two bulk calls, and one for each."""
+        """All but those of guests: two bulk calls, and one for each, three for those that are made of others."""
         self._require(Feature.NETWORKS)
         if not self._driver.is_real:
             raise Unsupported(_SIMULATED, feature=str(Feature.NETWORKS))
@@ -70,7 +70,11 @@ class InterfaceFacet(Facet):
         for interface in listed:
             with contextlib.suppress(InvalidDefinition):
                 try:
-                    yield Interface.parse(interface.XMLDesc(0))
+                    found = Interface.parse(interface.XMLDesc(0))
+                    if found.type in _KINDS:  # of these the document says neither (measured)
+                        found.mac = interface.MACString()
+                        found.link = "up" if interface.isActive() else "down"
+                    yield found
                 except libvirt.libvirtError as error:
                     if error.get_error_code() != libvirt.VIR_ERR_NO_INTERFACE:
                         raise

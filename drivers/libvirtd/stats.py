@@ -163,17 +163,22 @@ def _net_counters(domain: libvirt.virDomain, definition: Domain) -> tuple[int, i
 def host_stats(connection: libvirt.virConnect, *, free_unit: int = 1) -> HostStats:
     """Counters of the host; what a driver does not tell is None."""
     busy: float | None = None
+    counted: float | None = None
     try:
         cpu = connection.getCPUStats(libvirt.VIR_NODE_CPU_STATS_ALL_CPUS)
+        counted = sum(value for name, value in cpu.items() if name != "utilization") / NANOSECONDS
         busy = sum(value for name, value in cpu.items() if name in {"kernel", "user", "intr"}) / NANOSECONDS
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
             raise
     at = time.monotonic()
     total, free = host_memory(connection, free_unit=free_unit)
+    count = connection.getInfo()[2]
     return HostStats(
         at=at,
-        cpu_count=connection.getInfo()[2],
+        cpu_count=count,
+        # libvirt has no call for it. What all CPUs have counted since boot, idling and waiting too, is it as often as there are CPUs.
+        uptime_seconds=None if counted is None else counted / max(1, count),
         cpu_busy_seconds=busy,
         memory_total_bytes=total,
         memory_free_bytes=free,

@@ -54,6 +54,8 @@ class HostInfo:
         host_uuid: Same for all hypervisors of one machine; "" where unknown.
         nested_virtualization: Whether guests can themselves run hardware-assisted guests; None where unknown.
         hypervisor_version: For people, e.g. `QEMU 7.2.22`.
+        boot_id: Another one after each boot of the machine; "" where nobody tells.
+        uptime_seconds: Since the machine came up, or a little less (see `HostStats`); None where nobody tells.
     """
 
     hostname: str
@@ -69,14 +71,21 @@ class HostInfo:
     library_version: str = ""
     virtualization_type: VirtualizationType = VirtualizationType.HYBRID
     techniques: tuple[Technique, ...] = ()
+    boot_id: str = ""
+    uptime_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostStats:
-    """Counters of the host. `cpu_busy_seconds`: all CPUs together, since boot; None unknown."""
+    """Counters of the host. `cpu_busy_seconds`: all CPUs together, since boot; None unknown.
+
+    `uptime_seconds`: since boot, or a little less where it is told by what CPUs have counted (time that was stolen from the machine,
+    or slept, is not in it). It only grows until the machine boots anew. None unknown.
+    """
 
     at: float
     cpu_count: int
     cpu_busy_seconds: float | None = None
     memory_total_bytes: int | None = None
     memory_free_bytes: int | None = None
+    uptime_seconds: float | None = None

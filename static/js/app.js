@@ -170,6 +170,7 @@ bind(t("Everywhere"), [
   { keys: "g n", does: t("Networks"), run: go("/networks") },
   { keys: "g y", does: t("Topology"), run: go("/topology") },
   { keys: "g i", does: t("Images"), run: go("/images") },
+  { keys: "g m", does: t("Templates"), run: go("/templates") },
   { keys: "g t", does: t("Snapshot schedules"), run: go("/snapshot-schedules") },
   { keys: "g j", does: t("Operations"), run: go("/operations") },
   { keys: "g e", does: t("Events"), run: go("/events") },

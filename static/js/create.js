@@ -11,10 +11,13 @@ import { t, tn } from "./i18n.js";
 import { say } from "./notify.js";
 
 /**
- * @typedef {{ host: string, label: string, container: boolean, pools: boolean, networks: boolean, cpus: number, memory: number }} Place
+ * @typedef {{ host: string, label: string, container: boolean, pools: boolean, content: boolean, networks: boolean, cpus: number, memory: number }} Place
  * @typedef {{ id: string, name: string, host: string, host_name: string, free?: number | null, words?: string }} Thing
  * @typedef {{ kind: string, size: number, cloud: boolean | null, name: string }} Image
- * @typedef {{ places: Record<string, Place>, pools: Thing[], networks: Thing[], images: Record<string, Image>, steps: number[], user: string }} Known
+ * @typedef {{ name: string, type: string, sets: string | null, required: boolean, default: any, choices: any[], minimum: number | null,
+ *   maximum: number | null, help: string }} Parameter
+ * @typedef {{ id: string, name: string, host: string, vcpus: number, memory: number, size: number, parameters: Parameter[] }} Template
+ * @typedef {{ places: Record<string, Place>, pools: Thing[], networks: Thing[], images: Record<string, Image>, templates: Record<string, Template>, steps: number[], user: string }} Known
  */
 
 const GIB = 1024 ** 3;
@@ -32,6 +35,8 @@ const FIELDS = /** @type {[string, string][]} */ ([
   ["/disks/0/pool", "f-pool"],
   ["/disks/0/image", "f-image"],
   ["/disks/1/image", "f-image"],
+  ["/disks/0/template", "f-image"],
+  ["/template", "f-image"],
   ["/disks", "f-disk"],
   ["/interfaces", "f-network"],
   ["/tags", "f-tags"],
@@ -68,25 +73,48 @@ const split = (name) =>
 /** The place that was chosen; nothing while the server chooses. @returns {Place | undefined} */
 const place = () => known.places[value("hypervisor")];
 
+/** The template that was chosen. @returns {Template | undefined} */
+const template = () => known.templates[value("image").replace(/^template:/, "")];
+
+/** Whether a parameter of the template stands in the place of a field of this page. @param {string} name */
+const setByParameter = (name) => Boolean(template()?.parameters.some((one) => one.sets === name));
+
+/** Whether nothing can be written into disks there: no image, no seed for cloud-init. */
+const bare = () => Boolean(place() && !place()?.container && !place()?.content);
+
+/** A medium that is installed from: a disk goes beside it. */
+const medium = () =>
+  value("image") === "volume" ? /\.iso$/i.test(value("volume")) : known.images[value("image")]?.kind === "iso";
+
 /* ---- what is asked for ---- */
 /** Disks as the contract has them. */
 function disks() {
   const image = value("image");
+  const base = template();
   const gib = Number(value("disk").replace(",", "."));
   const common = {
     ...(value("pool") ? { pool: value("pool") } : {}),
     ...(value("bus") ? { bus: value("bus") } : {}),
   };
   const bytes = value("disk") && Number.isFinite(gib) ? { size_bytes: Math.round(gib * GIB) } : {};
-  if (!image || known.images[image]?.kind === "iso") {
-    const empty = "size_bytes" in bytes ? [{ ...bytes, ...common }] : [];
-    return image ? [...empty, { image, ...(value("pool") ? { pool: value("pool") } : {}) }] : empty;
+  if (base) {
+    const full = value("clone") === "full";
+    const { pool, ...others } = common;
+    const own = setByParameter("disk_bytes") ? {} : bytes;
+    const disk = { ...own, ...others, ...(full ? { clone: "full", ...(pool ? { pool } : {}) } : {}) };
+    return Object.keys(disk).length ? [{ template: base.id, ...disk }] : [];
   }
   const from = image === "volume" ? value("volume") : image;
+  if (!image || medium()) {
+    const empty = "size_bytes" in bytes ? [{ ...bytes, ...common }] : [];
+    const at = value("pool") && image !== "volume" ? { pool: value("pool") } : {}; // one that lies there is found
+    return image ? [...empty, { image: from, ...at }] : empty;
+  }
   return [{ image: from, ...bytes, ...common, ...(value("clone") === "full" ? { clone: "full" } : {}) }];
 }
 
 function cloudInit() {
+  if (bare()) return null;
   const keys = value("ssh_keys")
     .split("\n")
     .map((line) => line.trim())
@@ -118,8 +146,12 @@ function machine() {
     ...(value("cpu_mode") ? { mode: value("cpu_mode") } : {}),
     ...(checked("nested") ? { nested: true } : {}),
   };
+  const base = template();
+  const chosen = parameters();
+  const asked = disks();
   return {
-    disks: disks(),
+    ...(base ? { template: base.id, ...(Object.keys(chosen).length ? { parameters: chosen } : {}) } : {}),
+    ...(base && !asked.length ? {} : { disks: asked }),
     ...(cloud ? { cloud_init: cloud } : {}),
     ...(booting ? { boot: booting } : {}),
     ...(Object.keys(cpu).length ? { cpu } : {}),
@@ -127,6 +159,24 @@ function machine() {
     ...(value("graphics") === "vnc" ? {} : { graphics: value("graphics") }),
     ...(value("wait_for") && checked("start") ? { wait_for: value("wait_for") } : {}),
   };
+}
+
+/** What was chosen of the template's parameters; what is left empty is left to it. */
+function parameters() {
+  /** @type {Record<string, unknown>} */
+  const found = {};
+  for (const one of template()?.parameters ?? []) {
+    const input = field(`parameter-${one.name}`);
+    if (!input) continue;
+    const words = input.value.trim();
+    const number = Number(words.replace(",", "."));
+    if (one.type === "boolean") found[one.name] = words === "true";
+    else if (!words) continue;
+    else if (one.type === "string") found[one.name] = words;
+    else if (!Number.isFinite(number)) found[one.name] = words;
+    else found[one.name] = one.type === "bytes" && !one.choices.length ? Math.round(number * GIB) : number;
+  }
+  return found;
 }
 
 function container() {
@@ -145,10 +195,10 @@ function spec(name = value("name")) {
   return {
     name,
     ...(value("hypervisor") ? { hypervisor: value("hypervisor") } : { placement: "auto" }),
-    vcpus: Number(value("vcpus")),
-    memory_bytes: Math.round(memoryGib() * GIB),
+    ...(setByParameter("vcpus") ? {} : { vcpus: Number(value("vcpus")) }),
+    ...(setByParameter("memory_bytes") ? {} : { memory_bytes: Math.round(memoryGib() * GIB) }),
     ...(place()?.container ? container() : machine()),
-    ...(network === "auto" ? {} : { interfaces: network ? [{ network }] : [] }),
+    ...(network === "auto" || setByParameter("network") ? {} : { interfaces: network ? [{ network }] : [] }),
     ...(split("tags").length ? { tags: split("tags") } : {}),
     ...(value("project") ? { project: value("project") } : {}),
     ...(value("description") ? { description: value("description") } : {}),
@@ -178,20 +228,60 @@ function fit() {
   const where = place();
   for (const part of $$("[data-machine]", form)) part.hidden = Boolean(where?.container);
   for (const part of $$("[data-container]", form)) part.hidden = !where?.container;
+  for (const part of $$("[data-content]", form)) part.hidden = Boolean(where?.container) || bare();
+  if (bare() && known.images[value("image")]) field("image").value = "";
   const image = value("image");
-  const copied = image === "volume" || known.images[image]?.kind === "disk";
+  const base = template();
+  const copied = !medium() && (image === "volume" || known.images[image]?.kind === "disk" || Boolean(base));
+  drawParameters();
+  for (const part of $$("[data-set-by]", form)) part.hidden = setByParameter(part.dataset.setBy ?? "");
+  // What stands on a template lies where that does.
+  /** @type {HTMLElement} */ ($("[data-pool]", form)).hidden = Boolean(base) && value("clone") !== "full";
+  const usual = /** @type {HTMLOptionElement} */ (field("network").options[0]);
+  usual.text = (base ? usual.dataset.template : usual.dataset.plain) ?? "";
   /** @type {HTMLElement} */ ($("[data-for-volume]", form)).hidden = image !== "volume";
   /** @type {HTMLElement} */ ($("[data-for-image]", form)).hidden = !copied;
   list("pool", known.pools, 1, (one) => [size(one.free ?? null), t("free")].join(" "));
   list("network", known.networks, 2, (one) => one.words ?? "");
   field("vcpus").max = where?.cpus || Math.max(1, ...Object.values(known.places).map((one) => one.cpus));
   const hint = /** @type {HTMLElement} */ ($("[data-disk-hint]", form));
-  hint.textContent =
-    copied && image !== "volume"
+  hint.textContent = base
+    ? t("Empty: as large as the template's, %(size)s.", { size: size(base.size) })
+    : copied && image !== "volume"
       ? t("The image has %(size)s.", { size: size(known.images[image].size) })
       : copied
         ? t("Empty: as large as the volume.")
         : t("Empty: no disk of its own.");
+}
+
+/** A field for each parameter of the template, by its type. Drawn anew only for another template. */
+function drawParameters() {
+  const box = /** @type {HTMLElement} */ ($("[data-parameters]", form ?? document));
+  const base = template();
+  box.hidden = !base?.parameters.length;
+  if (box.dataset.template === (base?.id ?? "")) return;
+  box.dataset.template = base?.id ?? "";
+  fill(box, html`${(base?.parameters ?? []).map(parameterField)}`);
+}
+
+/** @param {Parameter} one */
+function parameterField(one) {
+  const id = `f-p-${one.name}`;
+  const name = `parameter-${one.name}`;
+  const bytes = one.type === "bytes" && !one.choices.length;
+  const words = (/** @type {any} */ each) => (one.type === "bytes" ? size(each) : String(each));
+  const option = (/** @type {any} */ each, /** @type {string} */ label) =>
+    html`<option value="${String(each)}" ${one.default === each ? html`selected` : ""}>${label}</option>`;
+  const options =
+    one.type === "boolean"
+      ? html`${option(false, t("no"))}${option(true, t("yes"))}`
+      : html`${one.default === null ? html`<option value=""></option>` : ""}${one.choices.map((each) => option(each, words(each)))}`;
+  const control =
+    one.type === "boolean" || one.choices.length
+      ? html`<select class="input" id="${id}" name="${name}" aria-describedby="${id}-e">${options}</select>`
+      : html`<input class="input" id="${id}" name="${name}" ${one.required ? html`required` : ""} ${one.type === "string" ? "" : html`inputmode="decimal"`} maxlength="2000" spellcheck="false" value="${one.default === null ? "" : String(bytes ? one.default / GIB : one.default)}" aria-describedby="${id}-e">`;
+  return html`<div class="field"><label for="${id}">${one.name}${bytes ? ", GiB" : ""} ${one.required ? "" : html`<span class="t3">${t("optional")}</span>`}</label>${control}
+    ${one.help ? html`<span class="hint">${one.help}</span>` : ""}<span class="err" id="${id}-e" role="alert" hidden></span></div>`;
 }
 
 /**
@@ -218,6 +308,14 @@ function list(name, things, fixed, more) {
 function imageChosen() {
   const image = known.images[value("image")];
   const disk = field("disk");
+  const base = template();
+  if (base) {
+    field("vcpus").value = String(base.vcpus);
+    const step = known.steps.findIndex((gib) => gib * GIB >= base.memory);
+    field("memory").value = String(step < 0 ? known.steps.length - 1 : step);
+    if (!disk.dataset.typed) disk.value = "";
+    return;
+  }
   if (!disk.dataset.typed)
     disk.value = value("image") === "volume" ? "" : String(Math.max(10, Math.ceil((image?.size ?? 0) / GIB)));
 }
@@ -236,6 +334,8 @@ function outputs() {
 /* ---- what the server says of it ---- */
 /** @param {string} pointer @returns {HTMLElement | null} */
 function noteOf(pointer) {
+  const parameter = pointer.match(/^\/parameters\/([a-z0-9_]+)$/);
+  if (parameter) return document.getElementById(`f-p-${parameter[1]}-e`);
   const best = FIELDS.filter(([start]) => pointer === start || pointer.startsWith(`${start}/`)).sort(
     (a, b) => b[0].length - a[0].length,
   )[0];
@@ -327,6 +427,7 @@ function standing(why) {
 
 /** @param {any} made */
 function imageWords(made) {
+  if (made.template) return known.templates[made.template]?.name ?? t("a template");
   const words = made.disks.map((/** @type {any} */ one) => known.images[one.image]?.name || one.source).filter(Boolean);
   return words.join(", ") || (made.kernel ? made.kernel.volume : t("nothing: an empty disk"));
 }

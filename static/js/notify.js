@@ -154,7 +154,7 @@ export const codeLine = (text) =>
 /**
  * Asks before something that cannot be called back. Resolves to the form's data, or null when it was left.
  * @param {{ title: string, text: string, action: string, danger?: boolean, typed?: string,
- *   call?: { method: string, path: string, body?: unknown, of?: (data: FormData) => unknown },
+ *   call?: { method: string, path: string, body?: unknown, of?: (data: FormData) => { method?: string, path?: string, body?: unknown } },
  *   extra?: import("./dom.js").Markup, form?: string }} question `typed`: the name that must be typed first (where `form` has a
  *   [data-typed-if], only while that is checked); `call`: shown as curl, with `of` what is filled in; `form`: fields as the server
  *   rendered them
@@ -178,7 +178,9 @@ export function ask({ title, text, action, danger = false, typed = "", call, ext
     box.innerHTML = fields;
     const { of } = call ?? {};
     const redraw = () => {
-      if (call && of) $("details pre", dialog).textContent = curlOf(call.method, call.path, of(new FormData(form)));
+      if (!call || !of) return;
+      const said = { ...call, ...of(new FormData(form)) };
+      $("details pre", dialog).textContent = curlOf(said.method, said.path, said.body);
     };
     form.addEventListener("input", redraw);
     redraw();

@@ -27,6 +27,7 @@ const PAGES = [
   { name: t("Images"), url: "/images", icon: "image", keys: "g i" },
   { name: t("Topology"), url: "/topology", icon: "topology", keys: "g y" },
   { name: t("Snapshot schedules"), url: "/snapshot-schedules", icon: "clock", keys: "g t" },
+  { name: t("Templates"), url: "/templates", icon: "clone", keys: "g m" },
   { name: t("Operations"), url: "/operations", icon: "ops", keys: "g j" },
   { name: t("Events"), url: "/events", icon: "events", keys: "g e" },
   { name: t("Architecture"), url: "/architecture", icon: "overview", keys: "g a" },

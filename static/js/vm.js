@@ -1,6 +1,6 @@
 // @ts-check
 /** The guest page: an hour of charts that go on live, marks of its events, keys. Actions, console and state are shared work. */
-import { act, guestOf, openConsole, shutdownBy } from "./actions.js";
+import { act, guestOf, openConsole, shutdownBy, track } from "./actions.js";
 import { ApiError, api } from "./api.js";
 import { Chart, chartParts } from "./charts.js";
 import { $, $$ } from "./dom.js";
@@ -8,7 +8,7 @@ import { percent, rate, size } from "./format.js";
 import { stateLabel, t } from "./i18n.js";
 import { bind } from "./keys.js";
 import { onEvent, onSample } from "./live.js";
-import { showWhy, toast } from "./notify.js";
+import { failure, showWhy, toast } from "./notify.js";
 
 const page = /** @type {HTMLElement} */ ($("[data-page]"));
 /** "vm/<id>" or "host/<id>": the page of a host shows the same charts. */
@@ -139,12 +139,30 @@ page.addEventListener("click", async (event) => {
   const target = /** @type {Element} */ (event.target);
   if (target.closest("[data-charts-again]")) readCharts();
   if (target.closest("[data-edit-open]")) edit(/** @type {HTMLElement} */ (target.closest("[data-edit-open]")));
+  const template = /** @type {HTMLElement | null} */ (target.closest("[data-make-template]"));
+  if (template && !template.dataset.why) {
+    /** @type {any} */ (template.closest("[popover]"))?.hidePopover();
+    await makeTemplate(guestOf(template));
+  }
   const deadline = /** @type {HTMLElement | null} */ (target.closest("[data-shutdown-by]"));
   if (deadline && !deadline.dataset.why) {
     /** @type {any} */ (deadline.closest("[popover]"))?.hidePopover();
     await shutdownBy(guestOf(deadline));
   }
 });
+
+/** @param {import("./actions.js").Guest} guest */
+async function makeTemplate(guest) {
+  const { askTemplate } = await import("./cloning.js");
+  const call = await askTemplate(guest);
+  if (!call) return;
+  const title = t("Template of %(name)s", { name: guest.name });
+  try {
+    track(await api("POST", call.path, call.body), title);
+  } catch (error) {
+    failure(error, { title: t("%(what)s was refused", { what: title }) });
+  }
+}
 
 /* ---- title, description, tags ---- */
 /** @param {HTMLElement} [by] */

@@ -67,11 +67,12 @@ def type_until(page: Page, frame: FrameLocator, line: str, answer: str) -> None:
 
 
 def test_defined_beside_when_the_list_is_open_then_announced_and_shown(
-    page: Page, qemu_guest: QemuGuestFactory
+    page: Page, product: Server, qemu_guest: QemuGuestFactory
 ) -> None:
     page.goto("/vms")
     live(page)
     guest = qemu_guest(kind="bootsector")
+    wait_until(lambda: product.all(f"/vms?q={guest.uuid}"), 15, f"{guest.name} is known")
     page.locator("[data-new-for=vms]:visible").wait_for()
     assert row_of(page, guest).count() == 0  # nothing moves under the pointer
     page.keyboard.press("r")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.labs.hosts import LabHosts
 
-pytestmark = [pytest.mark.chaos, pytest.mark.real, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.chaos, pytest.mark.real, pytest.mark.alone, pytest.mark.timeout(170)]
 
 OFFLINE_SECONDS, BACK_SECONDS = 20.0, 30.0
 THREADS_MORE = 16

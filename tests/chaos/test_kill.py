@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.labs.fixtures import GuestFactory, QemuGuestFactory
 
-pytestmark = [pytest.mark.chaos, pytest.mark.real, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.chaos, pytest.mark.real, pytest.mark.alone, pytest.mark.timeout(150)]
 
 WISHES: list[tuple[str, str, dict[str, Any] | None]] = [
     ("frozen", "suspend", None),

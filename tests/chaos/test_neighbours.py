@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.labs.hyperv import HyperVHost
     from tests.labs.xapi import StandIn
 
-pytestmark = [pytest.mark.chaos, pytest.mark.real, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.chaos, pytest.mark.real, pytest.mark.alone, pytest.mark.timeout(170)]
 NONSENSE = (
     "<?xml version='1.0'?><methodResponse><params><param><value><struct><member><name>Status</name><value>Success</value>"
     "</member><member><name>Value</name><value>yes</value></member></struct></value></param></params></methodResponse>"

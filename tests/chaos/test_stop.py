@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from tests.labs.fixtures import QemuGuestFactory
 
-pytestmark = [pytest.mark.chaos, pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.chaos, pytest.mark.real, pytest.mark.alone, pytest.mark.timeout(120)]
 
 
 def socket_of(stack: ExitStack, server: Server, ticket_path: str, body: Any = None) -> ClientConnection:

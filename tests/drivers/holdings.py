@@ -351,9 +351,11 @@ def _listed(session: Session, name: str) -> NetworkInfo:
     return next(one for one in session.networks() if one.name == name)
 
 
+REFUSED = frozenset({"vmmtest-other", "vmmtest-<other>"})
+
+
 def _what_cannot_be_a_network(lab: Lab, spec: NetworkSpec) -> None:
     """It is refused, and leaves nothing."""
-    before = {one.name for one in lab.session.networks()}
     for values, error in (
         ({}, AlreadyExists),
         ({"name": "vmmtest-<other>"}, InvalidDefinition),
@@ -362,12 +364,11 @@ def _what_cannot_be_a_network(lab: Lab, spec: NetworkSpec) -> None:
     ):
         with pytest.raises(error):
             lab.session.network_create(dataclasses.replace(spec, **values))  # type: ignore[arg-type]
-    assert {one.name for one in lab.session.networks()} == before
+    assert REFUSED.isdisjoint(one.name for one in lab.session.networks())
 
 
 def _what_cannot_be_a_pool(lab: Lab, pool: str) -> None:
     """It is refused, and leaves nothing."""
-    before = {one.name for one in lab.session.pools()}
     for name, target, error in (
         (pool, lab.pool_target("other"), AlreadyExists),
         ("vmmtest-other", lab.pool_target(pool), AlreadyExists),
@@ -377,7 +378,7 @@ def _what_cannot_be_a_pool(lab: Lab, pool: str) -> None:
     ):
         with pytest.raises(error):
             lab.session.pool_create(PoolSpec(name=name, type="dir", target=target))
-    assert {one.name for one in lab.session.pools()} == before
+    assert REFUSED.isdisjoint(one.name for one in lab.session.pools())
 
 
 def _overlays(lab: Lab, pool: str) -> None:

@@ -7,6 +7,8 @@ import itertools
 import struct
 import threading
 import time
+import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +19,7 @@ from drivers.errors import (
     Busy,
     Denied,
     DriverError,
+    InvalidDefinition,
     NotFound,
     Timeout,
     TlsFailed,
@@ -26,10 +29,23 @@ from drivers.errors import (
 )
 from drivers.hyperv import errors, transport, wire
 from drivers.hyperv import session as session_module
-from drivers.types import Credentials, Endpoint, Feature, GuestRef, GuestState
+from drivers.types import (
+    Credentials,
+    DiskSpec,
+    Endpoint,
+    Feature,
+    GuestRef,
+    GuestSpec,
+    GuestState,
+    NicSpec,
+    VolumeSpec,
+)
 from tests.drivers.conformance import Conformance, Lab, wait_state
+from tests.vms.sites import gone, made, managed
 from tests.waiting import wait_until
+from tests.web.conftest import workers
 
+__all__ = ["workers"]
 pytestmark = [pytest.mark.lab]
 
 NUMBERS = itertools.count(1)
@@ -60,9 +76,30 @@ def impatient(monkeypatch):
     monkeypatch.setattr(wire, "GRACE_SECONDS", 0)
 
 
+def spec_of(session, **changes) -> GuestSpec:
+    """One with a disk, a disc and a card."""
+    name = f"vmmtest-{uuid.uuid4().hex[:8]}"
+    disk = session.volume_create("default", VolumeSpec(name=f"{name}.vhdx", capacity_bytes=1 << 24, format="vhdx"))
+    plain = GuestSpec(
+        name=name, uuid=str(uuid.uuid4()), vcpus=2, memory_bytes=64 << 20,
+        disks=(
+            DiskSpec(pool="default", volume=disk.name, path=disk.path, format="vhdx"),
+            DiskSpec(pool="default", volume="install.iso", path="", device="cdrom", readonly=True),
+        ),
+        interfaces=(NicSpec(network="External", mac="00:15:5d:12:34:56"),),
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
 class TestConformance(Conformance):
     @pytest.fixture
     def lab(self, hyperv_host, session, make):
+        def addressed() -> GuestRef:
+            ref = make()
+            session.start(ref)
+            hyperv_host.address(ref, "192.0.2.17")
+            return ref
+
         return Lab(
             driver=registry.get("hyperv"),
             endpoint=hyperv_host.endpoint(),
@@ -72,6 +109,10 @@ class TestConformance(Conformance):
             make_screen=make,
             booted="",
             killed="",
+            spec=lambda: spec_of(session),
+            addressed=addressed,
+            given_pool="default",
+            network="External",
         )
 
     def test_shutdown_reboot_and_screen(self, lab):
@@ -571,3 +612,96 @@ def test_many_threads_share_a_session(session, make):
     for thread in threads:
         thread.join(60)
     assert failed == []
+
+
+# -- new guests --------------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def site(hyperv_host, session, transactional_db, workers):
+    """The host as a managed one."""
+    with managed(hyperv_host.endpoint()) as hypervisor:
+        yield hypervisor
+
+
+def asked(hypervisor, **values):
+    return {
+        "name": f"vmmtest-{uuid.uuid4().hex[:8]}", "hypervisor": str(hypervisor.pk), "memory_bytes": 1 << 28, "title": "Front",
+        "disks": [{"size_bytes": 1 << 30}, {"image": "install.iso"}], "interfaces": [{"network": "External"}], "tags": ["prod"],
+        "description": "Two\nlines",
+    } | values  # fmt: skip
+
+
+def files_of(session):
+    return {one.name for one in session.volumes("default")}
+
+
+@pytest.mark.parametrize(("firmware", "place"), [("bios", ["ide0:0", "ide1:0"]), ("uefi", ["scsi0:0", "scsi0:1"])])
+def test_a_guest_is_made_over_rest_and_goes_with_its_disk(api, session, site, firmware, place):
+    before = files_of(session)
+    body = asked(site, boot={"firmware": firmware})
+    draft = api.post("/vms?dry_run=true", body).json()
+    assert f"ElementName = {body['name']}" in draft["definition"]
+    assert draft["spec"]["interfaces"][0]["mac"].startswith("00:15:5d:")
+    ended = made(api, body)
+    assert ended["state"] == "succeeded", ended
+    vm = api.get(f"/vms/{ended['result']['vm']}").json()
+    assert (vm["state"], vm["title"], vm["description"], vm["tags"]) == ("running", "Front", "Two\nlines", ["prod"])
+    info = session.guest(GuestRef(uuid=vm["uuid"]))
+    assert ([disk.target for disk in info.disks], info.boot["firmware"]) == (place, firmware)
+    assert info.metadata["id"] == vm["id"]
+    [disk] = files_of(session) - before
+    assert [one["volume"] for one in gone(api, vm["id"])["volumes"]] == [disk]
+    assert files_of(session) == before
+
+
+def test_what_was_made_for_a_guest_that_could_not_be_made_is_taken_away(api, hyperv_host, session, site):
+    before = (files_of(session), {info.uuid for info in session.guests()})
+    hyperv_host.tell("return", method="ModifyResourceSettings", value=32773)
+    ended = made(api, asked(site))
+    assert ended["state"] == "failed"
+    assert (files_of(session), {info.uuid for info in session.guests()}) == before
+
+
+def test_what_an_interrupted_attempt_left_out_is_added(hyperv_host, session):
+    spec = spec_of(session)
+    hyperv_host.tell("return", method="AddResourceSettings", value=32774)
+    with pytest.raises(Busy):
+        session.create(spec)
+    info = session.create(spec)
+    assert ([disk.device for disk in info.disks], len(info.interfaces)) == (["disk", "cdrom"], 1)
+    assert [one.uuid for one in session.guests() if one.name == spec.name] == [info.uuid]
+    with pytest.raises(Busy, match="disk of a guest"):
+        session.volume_delete("default", spec.disks[0].volume)
+
+
+def test_our_line_in_the_notes_is_nobodys_description(hyperv_host, session):
+    info = session.create(spec_of(session, description="Mine", title="Front", metadata={"project": "x"}))
+    assert (info.description, info.title, info.metadata) == ("Mine", "Front", {"project": "x"})
+    key = info.uuid.upper()
+    hyperv_host.tell("settings", guid=key, name="Msvm_VirtualSystemSettingData", Notes=["vmmanager: {broken", "rest"])
+    again = session.guest(info.ref)
+    assert (again.description, again.title, again.metadata) == ("rest", "", {})
+
+
+@pytest.mark.parametrize(
+    ("field", "changes", "error"),
+    [
+        ("name", {"name": "x" * 101}, InvalidDefinition),
+        ("memory_bytes", {"memory_bytes": (64 << 20) + (1 << 20)}, InvalidDefinition),
+        ("accelerator", {"accelerator": "kvm"}, Unsupported),
+        ("tpm", {"tpm": True}, Unsupported),
+        ("kernel", {"kernel": "/vmlinuz"}, Unsupported),
+        ("image", {"image": "alpine"}, Unsupported),
+        ("graphics", {"graphics": "none"}, Unsupported),
+        ("boot_order", {"boot_order": ("network", "disk")}, Unsupported),
+        ("disks[0].bus", {"disks": (DiskSpec(pool="default", volume="a.vhdx", path="", bus="virtio"),)}, Unsupported),
+        ("disks[2]", {"disks": (DiskSpec(pool="default", volume="a.iso", path="", device="cdrom"),) * 3}, Unsupported),
+        ("interfaces[0].bridge", {"interfaces": (NicSpec(bridge="br0"),)}, Unsupported),
+        ("interfaces[0].model", {"interfaces": (NicSpec(network="External", model="e1000"),)}, Unsupported),
+        ("interfaces[0].network", {"interfaces": (NicSpec(network="Nowhere"),)}, InvalidDefinition),
+    ],
+)
+def test_what_it_cannot_is_refused_by_the_fields_name(session, field, changes, error):
+    plain = GuestSpec(name="refused", uuid=str(uuid.uuid4()), memory_bytes=64 << 20)
+    with pytest.raises(error) as refusal:
+        session.create(replace(plain, **changes))
+    assert refusal.value.detail.startswith(f"{field}: ")

@@ -178,6 +178,7 @@ def test_a_volume_that_goes_away_meanwhile_is_not_said_to_be_written(session, po
         session.volume_upload(POOL, "web.raw", read, length=MIB)
 
 
+@pytest.mark.alone
 def test_a_pool_that_hangs_holds_nobody_up_but_itself(session, pool, pool_home, monkeypatch):
     monkeypatch.setattr(session_storage, "LIST_SECONDS", 1.0)
     monkeypatch.setattr(session_storage, "LOOK_SECONDS", 3.0)

@@ -15,8 +15,11 @@ from drivers.errors import AlreadyExists, DriverError, Unreachable, Unsupported
 from drivers.libvirtd.hosted import VirtualBoxDriver, VmwareDriver
 from drivers.types import Endpoint, Feature, GuestRef, GuestState, Proof, Technique, VirtualizationType
 from tests.drivers.conformance import Conformance, Lab, state_of
+from tests.vms.sites import gone, made, managed
 from tests.waiting import wait_until
+from tests.web.conftest import workers
 
+__all__ = ["workers"]
 pytestmark = [pytest.mark.lab]
 
 
@@ -196,3 +199,22 @@ def test_virtualbox_says_what_is_missing():
     with pytest.raises(Unsupported, match="libvirt-daemon-driver-vbox"):
         VirtualBoxDriver().open(Endpoint(driver="vbox", uri="vbox:///session"))
     assert VirtualBoxDriver.proof is Proof.NONE
+
+
+# -- new guests -----------------------------------------------------------------------------------------------------------
+@pytest.mark.django_db(transaction=True)
+def test_a_definition_sent_over_rest_becomes_a_vmx_that_runs(api, workstation, workers):
+    with managed(workstation.endpoint) as hypervisor:
+        place = {"hypervisor": str(hypervisor.pk)}
+        refused = api.post("/vms?dry_run=true&definition=false", {"name": "web", **place}).json()
+        assert (refused["code"], "define the guest from XML" in refused["detail"]) == ("unsupported", True)
+        xml, uuid, name = workstation.xml()
+        ended = made(api, {"xml": xml, **place})
+        assert ended["state"] == "succeeded", ended
+        vmx = workstation.directory / "vms" / name / f"{name}.vmx"
+        assert str(vmx) in workstation.vmrun("list")
+        vm = api.get(f"/vms/{ended['result']['vm']}").json()
+        assert (vm["uuid"], vm["state"]) == (uuid, "running")
+        gone(api, vm["id"], storage="keep")
+        assert str(vmx) not in workstation.vmrun("list")
+        assert vmx.with_suffix(".vmdk").exists()

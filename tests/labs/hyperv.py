@@ -62,6 +62,15 @@ class HyperVHost:
         made = self.tell("add", name=name, **options)["guids"]
         return GuestRef(uuid=made[0].lower(), name=name)
 
+    def address(self, ref: GuestRef, address: str) -> None:
+        """As the integration services in the guest tell one."""
+        row = {
+            "InstanceID": f"Microsoft:GuestNetwork\\{ref.uuid.upper()}\\{ref.uuid.upper()}",
+            "IPAddresses": [address, "fe80::5"],
+            "Subnets": ["255.255.255.0", "64"],
+        }
+        self.tell("rows", name="Msvm_GuestNetworkAdapterConfiguration", rows=[row])
+
     def down(self) -> None:
         with contextlib.suppress(OSError):
             self.process.stdin.close()

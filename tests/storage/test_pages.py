@@ -57,11 +57,11 @@ def fill(pools: int, volumes: int) -> StoragePool:
     [
         ("/storage", 13),
         ("/storage/table", 9),
-        ("/storage/{}", 24),
+        ("/storage/{}", 25),
         ("/storage/{}/parts/head", 7),
         ("/storage/{}/parts/facts", 7),
         ("/storage/{}/parts/space", 8),
-        ("/storage/{}/parts/volumes", 16),
+        ("/storage/{}/parts/volumes", 17),
         ("/storage/{}/parts/operations", 10),
         ("/storage/new", 8),
     ],

@@ -138,6 +138,6 @@ def test_a_page_costs_the_same_whatever_stands_on_it(
     for count in (2, 60):
         for volume in VolumeFactory.create_batch(count, pool=PoolFactory()):
             guest(volume.pool, volume.path)
-        with django_assert_num_queries(8):
+        with django_assert_num_queries(9):
             page = volume_page(SYSTEM, limit=500)
             assert all(volume.uses for volume in page.items)

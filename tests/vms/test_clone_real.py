@@ -49,3 +49,39 @@ def test_full_clone_has_disks_and_an_identity_of_its_own(
         for vm in made:
             gone(server, vm)
     assert [file.name for file in (pool_home / "p").iterdir()] == [IMAGE]
+
+
+def test_guest_of_a_template_stands_on_its_disk_and_runs(
+    server: Server, qemu: dict[str, Any], pool: str, pool_home: Path
+) -> None:
+    name, child = unique_name("source"), unique_name("linked")
+    files = pool_home / "p"
+    common = {"hypervisor": qemu["id"], "accelerator": "tcg", "memory_bytes": 128 << 20, "interfaces": []}
+    spec = {"name": name, **common, "disks": [{"image": IMAGE, "pool": pool}], "cloud_init": {}, "start": False}
+    done(server, "POST", "/vms", spec)
+    made: list[str] = []
+    source = next(one["id"] for one in server.all(f"/vms?q={name}"))
+    body = {
+        "vm": source, "name": name, "mode": "convert", "user_data": "#cloud-config\nfqdn: ${host}.example\n",
+        "parameters": [{"name": "host", "required": True}, {"name": "disk", "type": "bytes", "sets": "disk_bytes"}],
+    }  # fmt: skip
+    template = done(server, "POST", "/templates", body)["result"]
+    try:
+        assert name not in virsh(QEMU_URI, "list", "--all", "--name").split()
+        (base,) = [one["name"] for one in template["volumes"]]
+        wish = {
+            "name": child, **common, "template": name, "parameters": {"host": "reborn", "disk": 1 << 30}, "graphics": "none",
+        }  # fmt: skip
+        result = done(server, "POST", "/vms", wish)["result"]
+        made.append(result["vm"])
+        overlay = next(one["name"] for one in result["volumes"] if one["name"].endswith(".qcow2"))
+        assert chain(files / overlay) == [overlay, base, IMAGE]
+        assert virsh(QEMU_URI, "domstate", child).strip() == "running"
+        refused = server.api("DELETE", f"/templates/{template['template']}")
+        assert (refused.status_code, refused.json()["code"]) == (409, "in_use")
+        assert child in {use["name"] for use in server.all(f"/templates/{template['template']}/uses")}
+    finally:
+        for vm in made:
+            gone(server, vm)
+        done(server, "DELETE", f"/templates/{template['template']}")
+    assert [file.name for file in files.iterdir()] == [IMAGE]

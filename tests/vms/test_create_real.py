@@ -78,7 +78,7 @@ def done(server: Server, method: str, path: str, body: Any = None) -> Any:
         answer = server.api("GET", f"/operations/{operation['id']}?wait=60")
         if answer.json()["state"] in ("succeeded", "failed", "cancelled"):
             break
-    assert answer.json()["state"] == "succeeded", answer.json()
+    assert answer.json()["state"] == "succeeded", answer.text
     return answer.json()
 
 

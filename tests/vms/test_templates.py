@@ -179,11 +179,15 @@ def test_what_the_caller_writes_wins(farm, template):
 
 
 def test_full_into_another_pool_then_copied_there(farm, template):
-    farm.world.storage.add_pool("fast")
+    farm.world.storage.add_pool("fast", capacity_bytes=900 * GIB)
     farm.see()
     operation = created(farm, disks=[{"template": "web", "clone": "full", "pool": "fast"}])
     assert operation.state == "succeeded", operation.error
     assert len(farm.volumes("fast")) == 3
+    linked = created(farm, name="linked")
+    assert {one["pool"] for one in linked.result["volumes"]} == {
+        "default"
+    }  # its seed too, though the other has more room
     with pytest.raises(BadInput, match="a linked disk lies where its template does"):
         created(farm, name="b", disks=[{"template": "web", "pool": "fast"}])
 

@@ -121,6 +121,7 @@ def test_a_busy_guest_is_measured(watching, qemu_guest):
     wait_until(lambda: store.latest([vm.pk]) == {}, 15, "a guest that is off has no latest values")
 
 
+@pytest.mark.alone
 @pytest.mark.chaos
 def test_a_frozen_libvirtd_is_offline_in_time_and_nobody_elses_problem(watching, lab_hosts):
     [frozen] = add_host("one", lab_hosts.uri(1, "unix"), driver="qemu")
@@ -180,6 +181,7 @@ def _define_and_undefine(uri: str) -> None:
     (local.LABS_DIR / f"{name}.xml").unlink()
 
 
+@pytest.mark.alone
 def test_what_somebody_does_by_virsh_shows_within_a_second(watching):
     require_libvirtd(local.QEMU_URI)
     add_host("here", local.QEMU_URI, driver="qemu")

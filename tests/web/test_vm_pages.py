@@ -32,15 +32,9 @@ pytestmark = pytest.mark.django_db
 # four counts of the navigation. On pages of one that runs: whether changes of its hardware wait for its next start.
 LIST_QUERIES = 13
 ROWS_QUERIES = 6
-<<<<<<< HEAD
 DETAIL_QUERIES = 13
-PALETTE_QUERIES = 11
-SNAPSHOT_QUERIES = 11
-=======
-DETAIL_QUERIES = 12
 PALETTE_QUERIES = 12
-SNAPSHOT_QUERIES = 10
->>>>>>> next
+SNAPSHOT_QUERIES = 12
 NAMES = re.compile(r'<tr role="row"\s+id="vm-[0-9a-f-]+".*?data-name="([^"]*)"', re.DOTALL)
 
 

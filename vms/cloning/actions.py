@@ -23,8 +23,9 @@ from vms.actions import ALIVE, CRASHED, SHUTOFF, GuestAction, state_words
 from vms.cloning.plan import KIND, PlannedClone, check_names
 from vms.cloning.sources import check_still, disks_of
 from vms.creation.actions import check_maintenance, find
-from vms.creation.maker import cancelled, facts, parts_of
+from vms.creation.maker import cancelled, parts_of
 from vms.creation.volumes import Volumes
+from vms.facts import facts
 from vms.inventory import vm_gone, vm_observe, vm_say
 
 if TYPE_CHECKING:

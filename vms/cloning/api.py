@@ -6,18 +6,19 @@ from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router
-from pydantic import Field, Strict, StringConstraints
+from pydantic import BaseModel, Field, Strict, StringConstraints
 
 from accounts import policy
 from accounts.access import access
 from accounts.actor import Actor, actor_of
+from core.paging import slice_of
 from core.rest import Input, Listing, Output, answer, if_match, moment, page_answer, problems, single
 from operations.answers import Started
 from operations.api import OperationOut
 from vms.cloning import templates
 from vms.cloning.models import Template, TemplateVersion
 from vms.cloning.parameters import Parameter, Parameters
-from vms.cloning.selectors import FILTERS, ORDERINGS, template_get, template_page
+from vms.cloning.selectors import FILTERS, ORDERINGS, template_get, template_page, version_page
 from vms.cloning.uses import uses_json
 from vms.creation.spec import DOCUMENT_MAX, Reference, Text
 
@@ -129,6 +130,13 @@ class TemplateListing(Listing):
     driver: Several = ""
     project: Several = ""
     ordering: Annotated[str, Field(max_length=50, description=", ".join(ORDERINGS))] = "name"
+
+
+class Paging(BaseModel):
+    """Of lists that have one order."""
+
+    limit: Annotated[int, Field(ge=1, le=500, description="Rows of a page, 50 unless told.")] | None = None
+    cursor: Annotated[str, Field(max_length=2000, description="`next` of the page before.")] | None = None
 
 
 class VersionIn(Input):
@@ -294,11 +302,11 @@ def template_delete(request: HttpRequest, template_id: UUID, on_conflict: OnConf
     summary="Its versions",
 )
 @access("view")
-def version_list(request: HttpRequest, template_id: UUID) -> HttpResponse:
+def version_list(request: HttpRequest, template_id: UUID, paging: Query[Paging]) -> HttpResponse:
     """The newest first."""
     by = actor_of(request)
-    found = [version_json(one, by=by) for one in template_get(template_id, by=by).versions.all()]
-    return answer({"items": found, "total": len(found), "next": None})
+    page = version_page(template_get(template_id, by=by), cursor=paging.cursor, limit=paging.limit)
+    return page_answer(page, lambda one: version_json(one, by=by))
 
 
 @router.post(
@@ -326,7 +334,14 @@ def version_create(
     summary="What would break if it went",
 )
 @access("view")
-def use_list(request: HttpRequest, template_id: UUID) -> HttpResponse:
+def use_list(request: HttpRequest, template_id: UUID, paging: Query[Paging]) -> HttpResponse:
     """Overlays of its disks, who uses those, and so on upwards; then guests that were made from it and have disks of their own."""
-    items = uses_json(template_get(template_id, by=actor_of(request)))
-    return answer({"items": items, "total": len(items), "next": None})
+    found = uses_json(template_get(template_id, by=actor_of(request)))
+    items, following = slice_of(
+        found,
+        key=lambda use: [int(not use["breaks"]), use["name"], use["id"]],
+        made_for="uses",
+        cursor=paging.cursor,
+        limit=paging.limit,
+    )
+    return answer({"items": items, "total": len(found), "next": following})

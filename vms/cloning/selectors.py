@@ -65,9 +65,19 @@ def template_page(
 
 def with_versions(rows: QuerySet[Template]) -> QuerySet[Template]:
     """With owner, whole versions (the newest first), their disks, and whether those were seen."""
+    return rows.select_related("owner").prefetch_related(Prefetch("versions", queryset=_versions()))
+
+
+def version_page(template: Template, *, cursor: str | None = None, limit: int | None = None) -> Page[TemplateVersion]:
+    """Its whole versions, the newest first. Raises BadInput."""
+    rows = _versions().filter(template=template.pk).order_by()
+    return paginate(rows, orderings={"number": "number"}, ordering="-number", cursor=cursor, limit=limit)
+
+
+def _versions() -> QuerySet[TemplateVersion]:
     volumes = Volume.objects.filter(pool=OuterRef("pool"), name=OuterRef("volume"), pool__gone_at=None)
     disks = TemplateVolume.objects.annotate(**{"seen": Exists(volumes)})  # noqa: PIE804 - said in the model
-    versions = (
+    return (
         TemplateVersion.objects.filter(ready=True)
         .defer("definition")
         .select_related("host")
@@ -75,7 +85,6 @@ def with_versions(rows: QuerySet[Template]) -> QuerySet[Template]:
         .prefetch_related(Prefetch("volumes", queryset=disks))
         .order_by("-number")
     )
-    return rows.select_related("owner").prefetch_related(Prefetch("versions", queryset=versions))
 
 
 def template_get(template_id: uuid.UUID, *, by: Actor) -> Template:

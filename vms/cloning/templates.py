@@ -9,10 +9,13 @@ from django.db import transaction
 from accounts import audit, policy
 from core.errors import BadInput, Stale, VmmError
 from core.ids import uuid7
+from drivers.types import Feature
+from hosts.wishes import answered
 from operations import engine
 from storage.reach import check_usable
 from storage.services import pool_find
 from storage.uses import InUse
+from vms.choices import Kind
 from vms.cloning.inventory import check_name, template_changed
 from vms.cloning.making import MakeTemplate, MakeTemplateParams, PlannedTemplateDisk
 from vms.cloning.models import Template, TemplateVersion, TemplateVolume
@@ -181,6 +184,15 @@ def template_may_be_deleted(template: Template, *, by: Actor) -> dict[str, Any]:
     except VmmError as error:
         return {"allowed": False, "reason": error.detail, "code": error.code}
     return {"allowed": True, "reason": ""}
+
+
+def template_offer(vm: VM, *, by: Actor) -> dict[str, Any]:
+    """For a guest's menu: whether it is offered at all (`may_template`), and why not just now (`template_why`). No query."""
+    pools = vm.hypervisor.support(Feature.STORAGE_POOLS)[0] and vm.hypervisor.support(Feature.CREATE)[0]
+    if not pools or vm.kind != Kind.MACHINE or not policy.may(by, MakeTemplate.verb, vm):
+        return {"may_template": False}
+    nothing = MakeTemplateParams(template=vm.pk, version=vm.pk, name="")
+    return {"may_template": True, "template_why": answered(lambda: MakeTemplate().check(vm, nothing, idle=True))}
 
 
 def definition_of(version: TemplateVersion) -> str:

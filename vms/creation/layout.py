@@ -322,10 +322,13 @@ class Layout:
             **behind,
         )
 
-    def seed(self) -> PlannedFile:
+    def seed(self, disks: Sequence[PlannedDisk]) -> PlannedFile:
         """Where cloud-init's files go: beside the first disk."""
         first = self.spec.disks[0] if self.spec.disks else None
-        pool = self.pool(first, "/cloud_init")
+        if first is not None and first.template is not None:
+            pool = next(one for one in self._pools("/cloud_init") if one.pk == disks[0].pool_id)
+        else:
+            pool = self.pool(first, "/cloud_init")
         self._check_content("/cloud_init")
         return PlannedFile(pool=pool.name, pool_id=pool.pk, volume=f"{self.stem}{SEED_ENDING}")
 

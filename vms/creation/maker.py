@@ -26,6 +26,7 @@ from vms.cloning.inventory import guest_made
 from vms.cloning.models import Template
 from vms.creation.plan import PlannedFile
 from vms.creation.volumes import Volumes
+from vms.facts import facts
 from vms.inventory import vm_observe, vm_say
 
 if TYPE_CHECKING:
@@ -262,9 +263,3 @@ def parts_of(asked: dict[str, Any], *, name: str, macs: list[str], instance_id: 
 def _name(disk: PlannedDisk) -> str:
     """What a disk's volume is called, or would be."""
     return disk.volume or disk.source or f"{disk.image_name}.iso"
-
-
-def facts(vm_id: uuid.UUID, *, tags: list[str], project: str, owner: str) -> dict[str, str]:
-    """What a guest's definition says of it for us, so that it outlives our database."""
-    found = {"id": str(vm_id), "tags": ",".join(tags), "project": project, "owner": owner}
-    return {name: value for name, value in found.items() if value}

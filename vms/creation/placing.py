@@ -211,7 +211,7 @@ def _plan_at(candidate: Candidate, spec: VMSpec, known: Known, vm_id: uuid.UUID)
         interfaces=layout.interfaces(spec.interfaces),
         kernel=kernel,
         initrd=initrd,
-        seed=layout.seed() if spec.cloud_init is not None else None,
+        seed=layout.seed(disks) if spec.cloud_init is not None else None,
         container_image=(box.image or "") if box else "",
         root=(box.root or "") if box else "",
         init=box.init if box else "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from django.db.models.functions import Lower
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
@@ -18,6 +19,9 @@ from images.choices import ImageState
 from images.models import Image
 from networks.models import Network
 from storage.models import StoragePool
+from vms.cloning.models import Template
+from vms.cloning.parameters import Parameter
+from vms.cloning.selectors import with_versions
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -37,7 +41,7 @@ GIB_STEPS: Final = (
 @require_safe
 @access("vm.create")
 def vm_new(request: HttpRequest) -> HttpResponse:
-    """One page, sensible defaults. `?hypervisor=<id>&image=<id>` chooses those."""
+    """One page, sensible defaults. `?hypervisor=<id>&image=<id>`, or `&template=<id>`, chooses those."""
     by: Actor = request.actor  # type: ignore[attr-defined]
     everywhere = places(by)
     advice = advise(Demand(create=True), everywhere)
@@ -45,19 +49,22 @@ def vm_new(request: HttpRequest) -> HttpResponse:
     able = sorted((one.place for one in advice.candidates), key=lambda place: place.shares_kernel)
     hosts = {place.host_id for place in able}
     images = _images(by)
+    templates = _templates(by)
     context = {
         "places": [_pick(place) for place in able[:PLACES_MAX]],
         "refused": advice.refused[: PLACES_MAX - min(len(able), PLACES_MAX)],
         "none_at_all": not everywhere,
         "images": images,
-        "image_state": _image_state(by, images),
-        "chosen": {name: request.GET.get(name, "") for name in ("hypervisor", "image")},
+        "templates": templates,
+        "image_state": "" if templates else _image_state(by, images),
+        "chosen": {name: request.GET.get(name, "") for name in ("hypervisor", "image", "template")},
         "most_vcpus": max((place.cpu_count for place in able), default=0) or 32,
         "known": {
             "places": {place.id: _known(place) for place in able},
             "pools": _pools(by, hosts),
             "networks": _networks(by, hosts),
             "images": {str(image.pk): _image(image) for image in images},
+            "templates": {one["id"]: one for one in templates},
             "steps": _steps(able),
             "user": by.name,
         },
@@ -80,6 +87,7 @@ def _known(place: Place) -> dict[str, Any]:
         "label": str(registry.get(place.driver).label) if place.driver in registry.kinds() else place.driver,
         "container": place.shares_kernel,
         "pools": place.has(Feature.STORAGE_POOLS),
+        "content": place.has(Feature.STORAGE_CONTENT),
         "networks": place.has(Feature.NETWORKS),
         "cpus": place.cpu_count,
         "memory": place.memory_total_bytes,
@@ -110,6 +118,29 @@ def _image(image: Image) -> dict[str, Any]:
         "cloud": image.cloud_init,
         "name": image.title or image.name,
     }
+
+
+def _templates(by: Actor) -> list[dict[str, Any]]:
+    """By name, each with what may be chosen and what a guest of it has. A few queries."""
+    rows = with_versions(visible(by, Template.objects.exclude(current=None).filter(closing=False)))
+    found = []
+    for template in rows.order_by(Lower("name"))[:IMAGES_MAX]:
+        version = next((one for one in template.versions.all() if one.number == template.current), None)
+        if version is not None:
+            found.append(
+                {
+                    "id": str(template.pk),
+                    "name": template.name,
+                    "host": str(version.host_id) if version.host_id else "",
+                    "host_name": version.host_name,
+                    "driver": version.driver,
+                    "vcpus": version.facts.get("vcpus", 1),
+                    "memory": version.facts.get("memory_bytes", 0),
+                    "size": next((disk.size_bytes for disk in version.volumes.all()), 0),
+                    "parameters": [Parameter.model_validate(one).model_dump(mode="json") for one in version.parameters],
+                }
+            )
+    return found
 
 
 def _pools(by: Actor, hosts: set[str]) -> list[dict[str, Any]]:

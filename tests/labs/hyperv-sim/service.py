@@ -54,6 +54,41 @@ def keys_of(argument: ET.Element | None) -> dict[str, str]:
     return {selector.get("Name"): selector.text or "" for selector in argument.iter(f"{WSMAN}Selector")}
 
 
+KINDS = {
+    "Microsoft:Hyper-V:Synthetic SCSI Controller": ("Msvm_ResourceAllocationSettingData", 6),
+    "Microsoft:Hyper-V:Synthetic Disk Drive": ("Msvm_ResourceAllocationSettingData", 17),
+    "Microsoft:Hyper-V:Synthetic DVD Drive": ("Msvm_ResourceAllocationSettingData", 16),
+    "Microsoft:Hyper-V:Virtual Hard Disk": ("Msvm_StorageAllocationSettingData", 31),
+    "Microsoft:Hyper-V:Virtual CD/DVD Disk": ("Msvm_StorageAllocationSettingData", 31),
+    "Microsoft:Hyper-V:Synthetic Ethernet Port": ("Msvm_SyntheticEthernetPortSettingData", 10),
+    "Microsoft:Hyper-V:Ethernet Connection": ("Msvm_EthernetPortAllocationSettingData", 33),
+}
+"""What can be added: its class, and its ResourceType."""
+TYPES = {
+    **dict.fromkeys(
+        ("AutomaticStartupAction", "ResourceType", "EnabledState", "Type", "Format", "BootOrder"), "uint16"
+    ),
+    **dict.fromkeys(("VirtualQuantity", "Reservation", "Limit", "MaxInternalSize"), "uint64"),
+    **dict.fromkeys(
+        ("DynamicMemoryEnabled", "SecureBootEnabled", "StaticMacAddress", "ExposeVirtualizationExtensions"), "boolean"
+    ),
+}
+"""Of properties that are no strings."""
+ARRAYS = {"Notes", "HostResource", "VirtualSystemIdentifiers", "BootOrder"}
+
+
+def embedded(text: str) -> tuple[str, dict]:
+    """Class and properties of an instance in CIM-XML. Raises TypeError for a property of another type than the class has."""
+    made = ET.fromstring(text)
+    values = {}
+    for each in made:
+        name, array = each.get("NAME"), each.tag == "PROPERTY.ARRAY"
+        if each.get("TYPE") != TYPES.get(name, "string") or array is not (name in ARRAYS):
+            raise TypeError(name)
+        values[name] = [value.text or "" for value in each.iter("VALUE")] if array else each.findtext("VALUE") or ""
+    return made.get("CLASSNAME"), values
+
+
 class Methods:
     """What can be invoked: each answers a return value, a job or a dictionary of out parameters."""
 
@@ -81,18 +116,93 @@ class Methods:
         return world.job(change)
 
     def ModifySystemSettings(self, _keys: dict, given: dict):  # noqa: N802
-        instance = ET.fromstring(given["SystemSettings"].text)
-        values = {each.get("NAME"): each for each in instance.iter("PROPERTY")}
-        if instance.get("CLASSNAME") != "Msvm_VirtualSystemSettingData" or "InstanceID" not in values:
+        try:
+            name, values = embedded(given["SystemSettings"].text)
+        except TypeError:
+            return 32776
+        row = self.settings_at(name, values.pop("InstanceID", ""))
+        if name != "Msvm_VirtualSystemSettingData" or row is None:
             return 32773
-        wanted = values.pop("InstanceID").findtext("VALUE")
-        rows = self.world.rows["Msvm_VirtualSystemSettingData"]
-        row = next((each for each in rows if each["InstanceID"] == wanted), None)
+
+        def change() -> None:
+            row.update(values)
+            if "ElementName" in values:
+                self.world.guest(row["VirtualSystemIdentifier"])["ElementName"] = values["ElementName"]
+
+        return self.world.job(change)
+
+    def settings_at(self, name: str, identity: str) -> dict | None:
+        return next((each for each in self.world.rows[name] if each["InstanceID"] == identity), None)
+
+    # -- making ------------------------------------------------------------------------------------------------------
+    def DefineSystem(self, _keys: dict, given: dict):  # noqa: N802
+        try:
+            name, values = embedded(given["SystemSettings"].text)
+        except TypeError:
+            return 32776
+        if name != "Msvm_VirtualSystemSettingData" or not {"ElementName", "VirtualSystemSubType"} <= set(values):
+            return 32773
+        return self.world.job(lambda: self.world.define(values))
+
+    def ModifyResourceSettings(self, _keys: dict, given: dict):  # noqa: N802
+        changes = [embedded(each) for each in given["*"]["ResourceSettings"]]
+        rows = [self.settings_at(name, values.pop("InstanceID", "")) for name, values in changes]
+        if None in rows:
+            return 32773
+        return self.world.job(lambda: [row.update(values) for row, (_, values) in zip(rows, changes, strict=True)])
+
+    def AddResourceSettings(self, _keys: dict, given: dict):  # noqa: N802
+        """One object: on a controller, in a drive, at a card, or in the machine itself."""
+        identity = keys_of(given.get("AffectedConfiguration")).get("InstanceID", "")
+        if self.settings_at("Msvm_VirtualSystemSettingData", identity) is None:
+            return 32773
+        name, values = embedded(given["*"]["ResourceSettings"][0])
+        kind = values.get("ResourceSubType", "")
+        if (name, int(values.get("ResourceType", 0))) != KINDS.get(kind):
+            return 32773
+        parent = ""
+        if name != "Msvm_SyntheticEthernetPortSettingData" and "Controller" not in kind:
+            parent = re.search(r'InstanceID="(.*)"', values.get("Parent", ""))[1].replace("\\\\", "\\")
+            owners = (
+                *self.world.rows["Msvm_ResourceAllocationSettingData"],
+                *self.world.rows["Msvm_SyntheticEthernetPortSettingData"],
+            )
+            if parent not in [each["InstanceID"] for each in owners] or not parent.startswith(identity):
+                return 32773
+        if "Drive" in kind:
+            made = f"{parent}\\{values['AddressOnParent']}\\D"
+        elif parent:
+            made = f"{parent.removesuffix('D')}L" if "Ethernet" not in kind else f"{parent}\\C"
+        else:
+            made = f"{identity}\\{guid()}" + ("\\0" if "Controller" in kind else "")
+        if self.settings_at(name, made) is not None:
+            return 32773
+        file = next(iter(values.get("HostResource", [])), "")
+        if name == "Msvm_StorageAllocationSettingData" and self.world.file_at(file) is None:
+            return 32773
+        return self.world.job(lambda: self.world.rows[name].append({"Address": None, **values, "InstanceID": made}))
+
+    # -- files -------------------------------------------------------------------------------------------------------
+    def CreateVirtualHardDisk(self, _keys: dict, given: dict):  # noqa: N802
+        name, values = embedded(given["VirtualDiskSettingData"].text)
+        needed = {"Type", "Format", "Path", "MaxInternalSize"}
+        if name != "Msvm_VirtualHardDiskSettingData" or not needed <= set(values) or self.world.file_at(values["Path"]):
+            return 32773
+        return self.world.job(lambda: self.world.file(values["Path"], 4 << 20, int(values["MaxInternalSize"])))
+
+    def GetVirtualHardDiskSettingData(self, _keys: dict, given: dict):  # noqa: N802
+        row = self.world.file_at(given["Path"].text)
         if row is None:
             return 32773
-        if any(each.get("TYPE") != "uint16" for name, each in values.items() if name == "AutomaticStartupAction"):
-            return 32776
-        return self.world.job(lambda: row.update({name: each.findtext("VALUE") for name, each in values.items()}))
+        size = f'<PROPERTY NAME="MaxInternalSize" TYPE="uint64"><VALUE>{row["_capacity"]}</VALUE></PROPERTY>'
+        return {"SettingData": f'<INSTANCE CLASSNAME="Msvm_VirtualHardDiskSettingData">{size}</INSTANCE>'}
+
+    def Delete(self, keys: dict, _given: dict):  # noqa: N802
+        row = self.world.file_at(keys.get("Name", ""))
+        if row is None:
+            return 9
+        self.world.rows["CIM_DataFile"].remove(row)
+        return {}
 
     def DestroySystem(self, _keys: dict, given: dict):  # noqa: N802
         row = self.world.guest(keys_of(given.get("AffectedSystem")).get("Name", ""))
@@ -199,7 +309,7 @@ class Service:
     def enumerate(self, space: str, given: ET.Element, body: ET.Element) -> None:
         filters = given.find(f".//{WSMAN}Filter")
         columns, name, conditions = parse_wql("" if filters is None else filters.text or "")
-        if not self.world.known(name) or (space == CIMV2) is not name.startswith("Win32_"):
+        if not self.world.known(name) or (space == CIMV2) is not name.startswith(("Win32_", "CIM_")):
             raise Fault("wsa:DestinationUnreachable", 2150859002, f"The class {name} does not exist. (0x80041010)")
         uri = f"{WMI}{space}/{name}"
         rows = [row for row in self.world.instances(name) if holds(row, conditions)]
@@ -249,6 +359,10 @@ class Service:
         if call is None:
             raise Fault("wsa:ActionNotSupported", 2150858817, f"The method {method} is not supported.")
         arguments = {child.tag.rpartition("}")[2]: child for child in given[0]}
+        every: dict[str, list[str]] = {}
+        for child in given[0]:
+            every.setdefault(child.tag.rpartition("}")[2], []).append(child.text or "")
+        arguments["*"] = every
         result = self.returns.pop(method, None) or call(keys, arguments)
         out = ET.SubElement(body, f"{{{uri}}}{method}_OUTPUT")
         value = 0

@@ -12,6 +12,11 @@ HOST = "HV01"
 RUNNING, OFF = 2, 3
 LOCK = threading.RLock()
 """Around everything that reads or changes objects."""
+SETTINGS = tuple(
+    f"Msvm_{kind}SettingData"
+    for kind in ("VirtualSystem", "ResourceAllocation", "SyntheticEthernetPort", "EthernetPortAllocation")
+)
+"""Classes that are there while no guest is."""
 LIVE_CLASSES = ("Msvm_VideoHead", "Msvm_ShutdownComponent", "Msvm_Memory")
 PERF = ("HvStats_HyperVHypervisorVirtualProcessor", "HvStats_HyperVHypervisorLogicalProcessor")
 STORAGE, NIC = "Counters_HyperVVirtualStorageDevice", "NvspNicStats_HyperVVirtualNetworkAdapter"
@@ -34,12 +39,21 @@ class World:
             {"Caption": "Hosting Computer System", "CreationClassName": "Msvm_ComputerSystem", "Name": HOST,
              "ElementName": HOST, "EnabledState": RUNNING, "HealthState": 5}
         )  # fmt: skip
-        for name, short in (("Msvm_VirtualSystemManagementService", "vmms"),):
+        for name, short in (("Msvm_VirtualSystemManagementService", "vmms"), ("Msvm_ImageManagementService", "vhdsvc")):
             self.rows[name].append({"CreationClassName": name, "Name": short, "SystemName": HOST})
         self.switch = guid()
         self.rows["Msvm_VirtualEthernetSwitch"].append(
             {"CreationClassName": "Msvm_VirtualEthernetSwitch", "Name": self.switch, "ElementName": "External"}
         )
+        self.rows["Msvm_VirtualSystemManagementServiceSettingData"].append(
+            {
+                "InstanceID": f"Microsoft:{HOST}",
+                "DefaultVirtualHardDiskPath": "C:\\Disks",
+                "DefaultExternalDataRoot": "C:\\VMs",
+            }
+        )
+        self.rows["Win32_LogicalDisk"].append({"DeviceID": "C:", "Size": 1 << 40, "FreeSpace": 1 << 39})
+        self.file("C:\\Disks\\install.iso", 1 << 20)
         for kind in (
             "Processor",
             "Memory",
@@ -61,6 +75,19 @@ class World:
         )
         self.rows["Win32_ComputerSystemProduct"].append({"UUID": "4C4C4544-0042-3510-8048-B4C04F564D31"})
 
+    # -- files -------------------------------------------------------------------------------------------------------
+    def file(self, path: str, size: int, capacity: int = 0) -> None:
+        """A file as Windows lists it: in lower case, whatever it was called."""
+        folder, _, name = path.lower().rpartition("\\")
+        stem, _, extension = name.rpartition(".")
+        self.rows["CIM_DataFile"].append(
+            {"Name": f"{folder}\\{name}", "Drive": folder[:2], "Path": f"{folder[2:]}\\", "FileName": stem, "Extension": extension,
+             "FileSize": size, "_capacity": capacity}
+        )  # fmt: skip
+
+    def file_at(self, path: str) -> Object | None:
+        return next((row for row in self.rows["CIM_DataFile"] if row["Name"] == path.lower()), None)
+
     # -- guests ------------------------------------------------------------------------------------------------------
     def add(self, name: str, vcpus: int = 1, memory: int = 512, *, services: bool = True, generation: int = 2) -> str:
         """A guest that is off; its GUID."""
@@ -72,6 +99,32 @@ class World:
         )  # fmt: skip
         self.settings(key, key, name, vcpus, memory, "System:Realized", generation)
         return key
+
+    def define(self, settings: dict[str, Any]) -> None:
+        """A guest as `DefineSystem` makes one: processors and memory, in the first generation two IDE controllers, and no more."""
+        key, generation = guid(), 2 if settings["VirtualSystemSubType"].endswith(":2") else 1
+        top = f"Microsoft:{key}"
+        self.rows["Msvm_ComputerSystem"].append(
+            {"Caption": "Virtual Machine", "CreationClassName": "Msvm_ComputerSystem", "Name": key,
+             "ElementName": settings["ElementName"], "EnabledState": OFF, "HealthState": 5, "ProcessID": None, "_services": True,
+             "_since": time.time(), "_obeys": True}
+        )  # fmt: skip
+        plain = {"AutomaticStartupAction": 3, "AutomaticShutdownAction": 3, "Notes": [], "Version": "10.0"}
+        own = {
+            "InstanceID": top,
+            "VirtualSystemIdentifier": key,
+            "VirtualSystemType": "Microsoft:Hyper-V:System:Realized",
+        }
+        self.rows["Msvm_VirtualSystemSettingData"].append(plain | settings | own)
+        self.rows["Msvm_ProcessorSettingData"].append({"InstanceID": f"{top}\\b637\\0", "VirtualQuantity": 1})
+        self.rows["Msvm_MemorySettingData"].append(
+            {"InstanceID": f"{top}\\4764", "VirtualQuantity": 1024, "Limit": 1048576, "DynamicMemoryEnabled": "false"}
+        )
+        for number in range(2 if generation == 1 else 0):
+            self.rows["Msvm_ResourceAllocationSettingData"].append(
+                {"InstanceID": f"{top}\\83F8638B-8DCA-4152-9EDA-2CA8B33039B4\\{number}", "Address": number,
+                 "ResourceSubType": "Microsoft:Hyper-V:Emulated IDE Controller"}
+            )  # fmt: skip
 
     def settings(self, key: str, prefix: str, name: str, vcpus: int, memory: int, kind: str, generation: int) -> None:
         """What Hyper-V keeps of a guest, or of a snapshot of one (`prefix` is the snapshot's GUID)."""
@@ -222,7 +275,12 @@ class World:
 
     def known(self, name: str) -> bool:
         perf = {f"Win32_PerfRawData_{each}" for each in (*PERF, STORAGE, NIC)}
-        empty = {"Msvm_EmulatedEthernetPortSettingData", *LIVE_CLASSES}
+        empty = {
+            "Msvm_EmulatedEthernetPortSettingData",
+            "Msvm_GuestNetworkAdapterConfiguration",
+            *LIVE_CLASSES,
+            *SETTINGS,
+        }
         return name not in self.gone_classes and (name in self.rows or name in perf or name in empty)
 
     # -- jobs ------------------------------------------------------------------------------------------------------------
