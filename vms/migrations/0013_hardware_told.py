@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('vms', '0011_hardware'),
+        ('vms', '0012_autostart_order'),
     ]
 
     operations = [
