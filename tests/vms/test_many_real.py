@@ -1,4 +1,4 @@
-"""Twenty guests asked for at once, on a real libvirtd whose pool is too small for them, and a kill -9 in the middle: what is there afterwards?
+"""Twenty guests at once, on a real libvirtd whose pool is too small for them, and a kill -9 in the middle: what is there then?
 
 Judged by virsh and by the pool's directory alone.
 """
