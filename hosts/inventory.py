@@ -22,7 +22,6 @@ from hosts.choices import LinkState
 from hosts.models import Host, HostInterface, Hypervisor
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Mapping, Sequence
 
     from core.errors import VmmError

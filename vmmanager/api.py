@@ -35,8 +35,8 @@ from storage.content_api import router as content_router
 from transfers.api import router as transfers_router
 from vmmanager import openapi
 from vmmanager.dispatch import BadJson, JsonParser, auth, guarded
-from vms.cloning.api import router as templates_router
 from vms.autostart.api import router as autostart_router
+from vms.cloning.api import router as templates_router
 from vms.creation.api import router as vms_router
 from vms.definitions.api import router as definitions_router
 from vms.hardware.api import router as hardware_router
