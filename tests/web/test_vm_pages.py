@@ -34,7 +34,7 @@ LIST_QUERIES = 13
 ROWS_QUERIES = 6
 DETAIL_QUERIES = 13
 PALETTE_QUERIES = 12
-SNAPSHOT_QUERIES = 11
+SNAPSHOT_QUERIES = 12
 NAMES = re.compile(r'<tr role="row"\s+id="vm-[0-9a-f-]+".*?data-name="([^"]*)"', re.DOTALL)
 
 
