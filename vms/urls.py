@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from vms import views
+from vms.autostart import views as autostart_views
 from vms.cloning import views as template_views
 from vms.creation import views as creation_views
 from vms.hardware import views as hardware_views
@@ -29,6 +30,7 @@ urlpatterns = [
     path("templates/<uuid:template_id>/<slug:part>", template_views.template_part, name="template-part"),
     path("vms/<uuid:vm_id>/hardware", hardware_views.vm_hardware, name="vm-hardware"),
     path("vms/<uuid:vm_id>/hardware/<slug:part>", hardware_views.vm_hardware_part, name="vm-hardware-part"),
+    path("hosts/<uuid:host_id>/starts", autostart_views.host_starts, name="host-starts"),
     path("snapshot-schedules", schedule_views.schedules, name="schedules"),
     path("snapshot-schedules/table", schedule_views.schedules_table, name="schedules-table"),
     path("snapshot-schedules/new", schedule_views.schedule_new, name="schedule-new"),

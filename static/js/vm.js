@@ -179,10 +179,20 @@ function changesOf(form) {
   /** @type {Record<string, unknown>} */
   const changes = {};
   for (const field of $$("[name]", form)) {
+    if (field.type === "checkbox") {
+      if (field.checked !== field.defaultChecked) changes[field.name] = field.checked;
+      continue;
+    }
     if (field.value === field.defaultValue) continue;
-    changes[field.name] = field.name === "tags" ? field.value.split(/[\s,]+/).filter(Boolean) : field.value;
+    changes[field.name] = said(field);
   }
   return changes;
+}
+
+/** @param {HTMLInputElement} field */
+function said(field) {
+  if (field.type === "number") return field.value === "" ? null : Number(field.value);
+  return field.name === "tags" ? field.value.split(/[\s,]+/).filter(Boolean) : field.value;
 }
 
 $("[data-edit]")?.addEventListener("submit", async (/** @type {SubmitEvent} */ event) => {
@@ -198,7 +208,10 @@ $("[data-edit]")?.addEventListener("submit", async (/** @type {SubmitEvent} */ e
   }
   try {
     await api("PATCH", form.dataset.edit ?? "", changes);
-    for (const field of $$("[name]", form)) field.defaultValue = field.value;
+    for (const field of $$("[name]", form)) {
+      if (field.type === "checkbox") field.defaultChecked = field.checked;
+      else field.defaultValue = field.value;
+    }
     dialog.close();
     toast(t("Saved"), { seconds: 3 });
   } catch (error) {

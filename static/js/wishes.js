@@ -15,10 +15,11 @@ import { failure } from "./notify.js";
  * @param {"POST" | "PUT" | "PATCH" | "DELETE"} method
  * @param {string} path below /api/v1
  * @param {unknown} [body]
+ * @param {string} [prefer] how long the answer may wait for the end
  */
-export async function send(title, method, path, body) {
+export async function send(title, method, path, body, prefer) {
   try {
-    const answer = await api(method, path, body);
+    const answer = await api(method, path, body, { prefer });
     if (answer?.kind) track(answer, title);
     return answer;
   } catch (error) {

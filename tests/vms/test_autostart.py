@@ -272,3 +272,26 @@ def test_it_can_be_called_back(place: Place, workers: Callable[[], None]) -> Non
     engine.cancel(operation, by=SYSTEM)
     assert engine.wait_ended(operation, timeout_seconds=10).state == "cancelled"
     assert started() == ["a"]
+
+
+# -- pages -------------------------------------------------------------------------------------------------------------------
+def test_pages_say_the_place_and_let_it_be_changed(
+    place: Place,
+    admin: User,
+    viewer: User,
+    client_for: Callable[..., Any],
+    django_assert_num_queries: Callable[..., Any],
+) -> None:
+    vms = ordered(place, "db", "<web>", autostart_delay_seconds=20)
+    host = place.hypervisor.host_id
+    guest = " ".join(client_for(admin).get(f"/vms/{vms[0].pk}").content.decode().split())
+    assert "In order, at place 1</a> the next one 20 s later" in guest
+    assert 'name="autostart_order" type="number" min="0" max="1000" value="1"' in guest
+    browser = client_for(admin)
+    with django_assert_num_queries(5):  # session, user, the log, the host, its guests
+        text = browser.get(f"/hosts/{host}/starts").content.decode()
+    assert text.index("db</a>") < text.index("&lt;web&gt;</a>")
+    assert text.count("data-start-move") == 4
+    assert "data-start-move" not in client_for(viewer).get(f"/hosts/{host}/starts").content.decode()
+    VM.objects.update(autostart_order=None)
+    assert not browser.get(f"/hosts/{host}/starts").content.strip()

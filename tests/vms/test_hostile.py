@@ -1,4 +1,4 @@
-"""Hostile input through REST, the way in that pages have, too: bombs, documents that lead elsewhere, names that a shell would run.
+"""Hostile input through REST, the one way in that pages have, too: bombs, documents that lead elsewhere, names for a shell.
 
 What a single parser makes of such things is tested beside it; here it is what comes back, and that nothing was made.
 """
@@ -35,7 +35,8 @@ USER_DATA = {
     "no YAML": "#cloud-config\na: [\n",
     "no mapping": "#cloud-config\n- a\n",
     "no form at all": "hello",
-    "aliases that grow": "#cloud-config\na0: &a0 [x,x]\n" + "".join(f"a{n}: &a{n} [{f'*a{n - 1},' * 4}]\n" for n in range(1, 16)),
+    "aliases that grow": "#cloud-config\na0: &a0 [x,x]\n"
+    + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 4)}]\n" for n in range(1, 16)),
     "an alias within itself": "#cloud-config\na: &a [*a]\n",
     "an object of Python": "#cloud-config\na: !!python/object/apply:os.system ['touch /tmp/x']\n",
     "deep": "#cloud-config\na: " + "[" * 5000 + "]" * 5000,
