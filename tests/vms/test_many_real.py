@@ -1,6 +1,6 @@
-"""Twenty guests at once, on a real libvirtd whose pool is too small for them, and a kill -9 in the middle: what is there then?
+"""Twenty guests asked for at once, on a real libvirtd whose pool is too small for them, and a kill -9 in the middle.
 
-Judged by virsh and by the pool's directory alone.
+What is there afterwards is judged by virsh and by the pool's directory alone.
 """
 
 from __future__ import annotations
