@@ -48,8 +48,11 @@ def disks_of(vm: VM) -> list[SourceDisk]:
         volume = lies.get(row.pk)
         form = (volume.format if volume is not None else "") or row.format
         path = volume.path if volume is not None else row.source
-        if row.device in DRIVES:
-            how: Literal["own", "shared", "seed", "drive"] = "seed" if row.source.endswith(SEED_ENDING) else "drive"
+        how: Literal["own", "shared", "seed", "drive"]
+        if row.source.endswith(SEED_ENDING) and (row.device in DRIVES or row.readonly):  # libvirt's is a disk
+            how = "seed"
+        elif row.device in DRIVES:
+            how = "drive"
         elif row.device != "disk":
             raise _refused(vm, row, f"it is a {row.device}, a device of the host itself")
         elif row.readonly:
