@@ -73,16 +73,16 @@ def _measure(session: Session, home: Path, rounds: int) -> Iterator[Row]:
     start = min(_cost(lambda: local.run("virsh", "--version")) for _ in range(5))
     mib = size_bytes / MIB
     for name, (ours, theirs) in ways.items():
-        costs, floors, most = [], [], 0
+        costs, floors = [], []
         for turn in range(rounds):
             for way in (ours, theirs) if turn % 2 else (theirs, ours):
-                with _peak() as peak:
-                    cost = _cost(way)
+                cost = _cost(way)
                 if way is ours:
                     costs.append(cost)
-                    most = max(most, peak[0])
                 else:
                     floors.append((cost[0] - start[0], cost[1] - start[1]))
+        with _peak() as peak:  # a turn of its own: who looks every 5 ms takes time from what is looked at
+            ours()
         (wall, floor), (work, floor_work) = (
             [min(one[part] for one in each) for each in (costs, floors)] for part in (0, 1)
         )
@@ -106,10 +106,10 @@ def _measure(session: Session, home: Path, rounds: int) -> Iterator[Row]:
         yield Row(
             bench="transfers",
             figure=f"memory on top meanwhile, {name}",
-            ours=most / MIB,
+            ours=peak[0] / MIB,
             unit="MiB",
             aim=f"≤ {AIM_MEMORY:.0f} MiB",
-            met=most / MIB <= AIM_MEMORY,
+            met=peak[0] / MIB <= AIM_MEMORY,
         )
 
 

@@ -273,6 +273,9 @@ class VMHardware(models.Model):
     options = models.JSONField(default=dict, help_text="what its hypervisor takes for it")
     digest = models.CharField(max_length=64, help_text="of what can be changed; the ETag of `GET /vms/{id}/hardware`")
     started_at = models.DateTimeField(null=True, blank=True, help_text="of the run that `live` is of")
+    told_bytes = models.BigIntegerField(
+        null=True, blank=True, help_text="of memory: what it was started with or told to have since; it may never obey"
+    )
     read_at = models.DateTimeField()
 
     def __str__(self) -> str:

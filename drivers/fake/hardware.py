@@ -299,7 +299,8 @@ def _disk_fault(disk: DiskHardware) -> str:
 def live_words(old: Device | None, new: Device) -> str:
     """By which word of `HardwareOptions.live` this change of a running guest goes; "" where it takes none of the kind."""
     if isinstance(new, CpuHardware) and isinstance(old, CpuHardware):
-        return "cpu" if dataclasses.replace(old, vcpus=new.vcpus) == new and new.vcpus <= old.max_vcpus else ""
+        moved = {name: getattr(new, name) for name in ("vcpus", "pins", "emulator_pins", "memory_nodes", "memory_mode")}
+        return "cpu" if dataclasses.replace(old, **moved) == new and new.vcpus <= old.max_vcpus else ""
     if isinstance(new, MemoryHardware) and isinstance(old, MemoryHardware):
         same = dataclasses.replace(old, memory_bytes=new.memory_bytes) == new
         return "memory" if same and old.balloon and new.memory_bytes <= old.max_memory_bytes else ""
@@ -322,9 +323,10 @@ def _live_disk(old: Device | None, new: DiskHardware) -> str:
 def _live_nic(old: Device | None, new: NicHardware) -> str:
     if not isinstance(old, NicHardware):
         return "nic.attach"
-    if dataclasses.replace(old, link=new.link) == new:
+    plugged = ("link", "network", "bridge", "direct", "direct_mode", "filter", "vlan")
+    if dataclasses.replace(old, **{name: getattr(new, name) for name in plugged}) == new:
         return "nic.link"
-    held = ("inbound_bytes_per_second", "outbound_bytes_per_second", "link")
+    held = (*plugged, "inbound_bytes_per_second", "outbound_bytes_per_second")
     values = {name: getattr(new, name) for name in held}
     return "nic.bandwidth" if dataclasses.replace(old, **values) == new else ""
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _SIMULATED: Final = "A simulated host has no network interfaces of its own."
 _NO_FILTERS: Final = "This hypervisor has no network filters."
-_GUESTS = re.compile(r"(?:vnet|macvtap|macvlan|vif)\d+")
-"""What libvirt makes for guests: they show there."""
+_GUESTS = re.compile(r"(?:vnet|macvtap|macvlan)\d+|veth[0-9a-f]+|(?:vif|tap)\d+\.\d+(?:-emu)?")
+"""What libvirt, Xen's tools and container engines make for guests: they show there, and come and go with them."""
 _UNKNOWN_SPEED: Final = 2**32 - 1
 """What the kernel says where a card tells no speed (measured with virtio)."""
 _KINDS: Final = frozenset({"bridge", "bond", "vlan"})

@@ -237,6 +237,8 @@ function fit() {
   for (const part of $$("[data-set-by]", form)) part.hidden = setByParameter(part.dataset.setBy ?? "");
   // What stands on a template lies where that does.
   /** @type {HTMLElement} */ ($("[data-pool]", form)).hidden = Boolean(base) && value("clone") !== "full";
+  const sizes = $$("[data-size] .field", form);
+  /** @type {HTMLElement} */ ($("[data-size]", form)).hidden = Boolean(base) && sizes.every((each) => each.hidden);
   const usual = /** @type {HTMLOptionElement} */ (field("network").options[0]);
   usual.text = (base ? usual.dataset.template : usual.dataset.plain) ?? "";
   /** @type {HTMLElement} */ ($("[data-for-volume]", form)).hidden = image !== "volume";
@@ -264,6 +266,16 @@ function drawParameters() {
   fill(box, html`${(base?.parameters ?? []).map(parameterField)}`);
 }
 
+/** What a parameter is called that stands in the place of a field. @type {Record<string, string>} */
+const FIELD_NAMES = {
+  vcpus: t("vCPUs"),
+  memory_bytes: t("Memory"),
+  disk_bytes: t("Disk"),
+  network: t("Network"),
+  hostname: t("Host name"),
+  tags: t("Tags"),
+};
+
 /** @param {Parameter} one */
 function parameterField(one) {
   const id = `f-p-${one.name}`;
@@ -280,7 +292,7 @@ function parameterField(one) {
     one.type === "boolean" || one.choices.length
       ? html`<select class="input" id="${id}" name="${name}" aria-describedby="${id}-e">${options}</select>`
       : html`<input class="input" id="${id}" name="${name}" ${one.required ? html`required` : ""} ${one.type === "string" ? "" : html`inputmode="decimal"`} maxlength="2000" spellcheck="false" value="${one.default === null ? "" : String(bytes ? one.default / GIB : one.default)}" aria-describedby="${id}-e">`;
-  return html`<div class="field"><label for="${id}">${one.name}${bytes ? ", GiB" : ""} ${one.required ? "" : html`<span class="t3">${t("optional")}</span>`}</label>${control}
+  return html`<div class="field"><label for="${id}">${FIELD_NAMES[one.sets ?? ""] ?? one.name}${bytes ? ", GiB" : ""} ${one.required ? "" : html`<span class="t3">${t("optional")}</span>`}</label>${control}
     ${one.help ? html`<span class="hint">${one.help}</span>` : ""}<span class="err" id="${id}-e" role="alert" hidden></span></div>`;
 }
 

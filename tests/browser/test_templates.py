@@ -53,7 +53,7 @@ def test_clone_template_and_a_guest_of_it(page: Page, product: Server, pool: str
     page.get_by_role("link", name="New guest").click()
     page.get_by_label("Name", exact=True).fill(f"{name}-a")
     page.get_by_label("Start it now").uncheck()
-    expect(page.get_by_label("vcpus")).to_have_value("1")
+    expect(page.locator("#f-p-vcpus")).to_have_value("1")
     expect(page.locator("[data-plan]")).to_contain_text(name)
     page.get_by_role("button", name="Create guest").click()
     expect(page).to_have_url(re.compile("/operations/"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import socket
@@ -44,9 +45,15 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def qemu(qemu_guest: QemuGuestFactory) -> Guest:
-    """A Linux guest at its shell, with a VNC screen."""
-    return qemu_guest("--vnc", "tcp", ready=True)
+def qemu(linux_guest: Guest) -> Guest:
+    """A Linux guest at its shell."""
+    return linux_guest
+
+
+@pytest.fixture
+def mortal(qemu_guest: QemuGuestFactory) -> Guest:
+    """A machine of the test's own, with a VNC screen, that nobody's system runs in."""
+    return qemu_guest("--vnc", "tcp", kind="bootsector", start=True)
 
 
 @pytest.fixture
@@ -156,9 +163,24 @@ async def test_an_echo_is_not_waited_for(server: Server, guest: Guest, record_pr
 
 
 # -- the end of it -------------------------------------------------------------------------------------------------------
-async def test_4404_when_the_guest_stops(server: Server, guest: Guest) -> None:
+async def heard(client: ConsoleClient, guest: Guest) -> None:
+    """Wait for a boot sector's `!`, which it says once after each reset."""
+    for patience in (2, 10, 40):
+        await asyncio.to_thread(guest.virsh, "reset")
+        with contextlib.suppress(AssertionError):
+            await client.expect("!", patience)
+            return
+    pytest.fail("the boot sector said nothing")
+
+
+@pytest.mark.parametrize("kind", ["mortal", "lxc"])
+async def test_4404_when_the_guest_stops(server: Server, request: pytest.FixtureRequest, kind: str) -> None:
+    guest: Guest = request.getfixturevalue(kind)
     client = await opened(server, guest)
-    await client.ask("echo ready-$((6*7))", "ready-42")
+    if kind == "lxc":
+        await client.ask("echo ready-$((6*7))", "ready-42")
+    else:
+        await heard(client, guest)
     await asyncio.to_thread(guest.destroy)
     assert (await client.code())[0] == 4404
 
@@ -173,9 +195,9 @@ async def test_4409_then_taken_over(server: Server, guest: Guest) -> None:
     await second.leave()
 
 
-async def test_a_guest_that_is_off_has_no_ticket(server: Server, qemu: Guest) -> None:
-    vm = await asyncio.to_thread(found, server, qemu)
-    await asyncio.to_thread(qemu.destroy)
+async def test_a_guest_that_is_off_has_no_ticket(server: Server, mortal: Guest) -> None:
+    vm = await asyncio.to_thread(found, server, mortal)
+    await asyncio.to_thread(mortal.destroy)
 
     def refused() -> bool:
         answer = ticket(server, vm)
@@ -251,6 +273,9 @@ async def test_a_client_that_floods_a_guest_that_does_not_read_is_held_back(serv
     assert server.memory_bytes() - before < ROOM_BYTES
     client.cut()
     await asyncio.to_thread(qemu.virsh, "resume")
+    client = await opened(server, qemu, take_over=True)  # what it took of that it reads now; then it is itself again
+    await client.ask("echo well-$((6*7))", "well-42")
+    await client.leave()
 
 
 async def test_broken_connections_leave_no_thread_descriptor_or_stream(server: Server, lxc: Guest, qemu: Guest) -> None:
@@ -285,8 +310,8 @@ async def test_broken_connections_leave_no_thread_descriptor_or_stream(server: S
 
 
 # -- the screen ----------------------------------------------------------------------------------------------------------
-async def test_a_vnc_screen_speaks_rfb(server: Server, qemu: Guest) -> None:
-    client = await opened(server, qemu, type="vnc")
+async def test_a_vnc_screen_speaks_rfb(server: Server, mortal: Guest) -> None:
+    client = await opened(server, mortal, type="vnc")
     assert await client.expect("\n") == b"RFB 003.008\n"
     await client.type(b"RFB 003.008\n")
     await eventually(lambda: len(client.output) >= 2, 10, "security types")
@@ -311,11 +336,11 @@ async def test_a_vnc_screen_speaks_rfb(server: Server, qemu: Guest) -> None:
     await client.leave()
 
 
-async def test_two_may_look_at_one_screen_and_a_resize_frame_is_no_part_of_it(server: Server, qemu: Guest) -> None:
-    first, second = await opened(server, qemu, type="vnc"), await opened(server, qemu, type="vnc")
+async def test_two_may_look_at_one_screen_and_a_resize_frame_is_no_part_of_it(server: Server, mortal: Guest) -> None:
+    first, second = await opened(server, mortal, type="vnc"), await opened(server, mortal, type="vnc")
     for client in (first, second):
         await client.expect("RFB 003.008\n")
     await first.resize(80, 24)
     assert (await first.code())[0] == 1008
-    await asyncio.to_thread(qemu.destroy)
+    await asyncio.to_thread(mortal.destroy)
     assert (await second.code())[0] == 4404

@@ -331,8 +331,8 @@ def test_what_virsh_does_makes_news(qemu, qemu_guest):
     news.expect(ref_of(guest), "stopped/destroyed")
 
 
-def test_counters_of_a_machine_are_whole(qemu, qemu_guest):
-    guest = qemu_guest(ready=True)
+def test_counters_of_a_machine_are_whole(qemu, linux_guest):
+    guest = linux_guest
 
     def counters():
         return next(each for each in qemu.session.stats() if each.uuid == guest.uuid)
@@ -435,9 +435,8 @@ def test_a_reader_that_keeps_up_gets_everything_in_order(lxc):
         console.close()
 
 
-def test_small_pieces_are_gathered_and_echoes_are_not_held_up(qemu, qemu_guest):
-    guest = qemu_guest(ready=True)
-    console = qemu.session.open_console(ref_of(guest), "serial")
+def test_small_pieces_are_gathered_and_echoes_are_not_held_up(qemu, linux_guest):
+    console = qemu.session.open_console(ref_of(linux_guest), "serial")
     try:
         ask(console, b"echo ready-$((6*7))", b"ready-42")
         console.write(b"seq 1 2000; echo end-$((6*7))\n")

@@ -90,6 +90,17 @@ def qemu_guest() -> Iterator[QemuGuestFactory]:
     _remove(made)
 
 
+@pytest.fixture(scope="module")
+def linux_guest() -> Iterator[local.Guest]:
+    """A Linux guest at its shell, with a VNC screen: booted once for all tests of a module, which leave it running."""
+    require_libvirtd(local.QEMU_URI)
+    made: list[local.Guest] = []
+    try:
+        yield _begin(made, local.make_qemu_guest("--vnc", "tcp"), start=True, ready=True)
+    finally:
+        _remove(made)
+
+
 @pytest.fixture
 def lxc_guest() -> Iterator[GuestFactory]:
     """Defines busybox containers on lxc:///system."""

@@ -24,7 +24,7 @@ from vms.hardware.selectors import known, pending_count
 from vms.hardware.services import Change, hardware_read, host_devices
 from vms.hardware.sources import Ask
 from vms.inventory import vm_observe
-from vms.models import VM, Revision
+from vms.models import VM, Revision, VMHardware
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,6 +143,30 @@ def test_the_boot_order_names_what_is_there_and_waits(farm: Farm) -> None:
     assert result["takes_effect"] == "next_start"
     assert has(farm, "boot")[0].order == ("disk/sda", "disk/vda")
     assert failed(Change(vm, SYSTEM).boot(BootChange(order=["disk/vdz"]))) == "invalid_input"
+
+
+def test_memory_that_a_guest_does_not_give_back_waits_for_no_start(farm: Farm) -> None:
+    vm = guest(farm)
+    done(Change(vm, SYSTEM).memory(MemoryChange(memory_bytes=512 * MIB)))
+    row = VMHardware.objects.get(vm=vm)
+    row.live["memory"]["memory_bytes"] = GIB  # its balloon has no driver
+    row.save()
+    assert pending_count(vm) == 0
+    done(Change(vm, SYSTEM, when="next_start").memory(MemoryChange(memory_bytes=256 * MIB)))
+    assert pending_count(vm) == 1
+
+
+def test_of_what_is_refused_as_a_whole_the_guest_takes_a_part(farm: Farm) -> None:
+    farm.world.networks.add("other")
+    vm = guest(farm)
+    farm.see()
+    farm.world.cannot_live("nic.bandwidth", "Its card counts nothing.", told=False)
+    change = NicChange(network="other", inbound_bytes_per_second=1024)
+    result = done(Change(vm, SYSTEM).nic_update("52:54:00:00:00:03", change))
+    assert (result["takes_effect"], result["reason"]) == ("next_start", "Its card counts nothing.")
+    defined, live = has(farm, "nic/52:54:00:00:00:03")
+    assert (defined.network, live.network) == ("other", "other")
+    assert (defined.inbound_bytes_per_second, live.inbound_bytes_per_second) == (1024, 0)
 
 
 # -- disks ---------------------------------------------------------------------------------------------------------------------
@@ -321,6 +345,12 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("operations.doorbell.ring", lambda *_a, **_k: None)
 
 
+TELLING = frozenset(
+    {"hardware", "attach", "detach", "update", "disk_resize", "volume_resize", "volume_delete", "guest"}
+)
+"""Calls by which it makes a difference whether they were made; of one kind of operation all are tried."""
+
+
 class Dead(DriverError):
     """The process that made the call is gone, for all that anybody knows."""
 
@@ -396,5 +426,5 @@ def test_whoever_dies_at_whichever_call_it_is_done_once(
 
     verbs, whole = tried(0)
     for number, verb in enumerate(verbs, start=1):
-        if verb not in ("open", "close"):
+        if verb in TELLING or kind == "vm.disk-attach":
             assert tried(number)[1] == whole, verb

@@ -12,7 +12,7 @@ from hosts.models import Host, Hypervisor
 from operations.models import Operation
 from tests.factories import ALL_SUPPORTED, HypervisorFactory, VMFactory
 from tests.vms.test_hardware import guest, has, seen
-from vms.hardware.api import HardwareOut, HostDevicesOut
+from vms.hardware.api_shapes import HardwareOut, HostDevicesOut
 from vms.models import VM, VMHardware
 
 if TYPE_CHECKING:

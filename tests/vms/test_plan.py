@@ -19,7 +19,9 @@ from drivers.errors import AlreadyExists, Unreachable, Unsupported, WrongState
 from drivers.types import StorageState
 from hosts.models import Host, Hypervisor
 from images.models import Image
+from networks.models import Network
 from operations.models import Operation
+from storage.models import StoragePool
 from tests.factories import ALL_SUPPORTED, HostFactory, HypervisorFactory, VMFactory
 from vms import services
 from vms.creation.placing import NoPlace, plan_vm
@@ -154,7 +156,7 @@ def test_values_that_do_not_fit_the_place_then_each_says_why(farm: Farm) -> None
         ({"disks": [{"image": "nothing.qcow2"}]}, "/disks/0/image", "no image nothing.qcow2"),
         ({"disks": [disk, {**disk, "size_bytes": MIB}]}, "/disks/1/size_bytes", "never made smaller"),
         ({"disks": [{"size_bytes": MIB, "pool": "lvm", "format": "qcow2"}]}, "/disks/0/pool", "holds no qcow2"),
-        ({"disks": [{"image": "x", "template": "y"}]}, "/disks/0/template", "not there yet"),
+        ({"disks": [{"template": "y"}]}, "/disks/0/template", "no template y"),
         ({"interfaces": [{"network": "none"}]}, "/interfaces/0/network", "no network none"),
         ({"interfaces": [{"network": "closed"}]}, "/interfaces/0/network", "start it first"),
         ({"boot": {"kernel": "vmlinuz"}}, "/boot/kernel", "upload it first"),
@@ -304,6 +306,45 @@ def test_no_storage_there_then_its_drivers_reason(farm: Farm) -> None:
     assert "Volumes are made elsewhere." in refusal(disks=[{"size_bytes": MIB}])[1]
 
 
+def lacks(*features: str) -> None:
+    no = {"supported": False, "reason": "That is done elsewhere."}
+    Hypervisor.objects.update(capabilities={**ALL_SUPPORTED, **dict.fromkeys(features, no)})
+
+
+def test_nothing_can_be_written_there_then_no_images_and_no_seeds_but_empty_disks_and_media_that_lie_there(
+    farm: Farm,
+) -> None:
+    farm.world.storage.add_volume("default", "install.iso", content=b"CD001", format_="iso")
+    farm.see()
+    lacks("storage.content")
+    assert refusal(disks=[{"image": "debian.qcow2"}])[0] == "/disks/0/image"
+    assert refusal(disks=[{"size_bytes": MIB}], cloud_init={})[0] == "/cloud_init"
+    found = plan(disks=[{"size_bytes": MIB}, {"image": "install.iso"}])
+    assert [(disk.how, disk.device) for disk in found.disks] == [("empty", "disk"), ("attach", "cdrom")]
+
+
+def test_media_in_a_pool_that_holds_nothing_else_are_found_there(farm: Farm) -> None:
+    farm.world.storage.add_pool("discs")
+    farm.world.storage.add_volume("discs", "install.iso", content=b"CD001", format_="iso")
+    farm.see()
+    StoragePool.objects.filter(name="discs").update(formats=[])
+    for values in ({}, {"pool": "discs"}):
+        (disk,) = plan(disks=[{"image": "install.iso", **values}]).disks
+        assert (disk.how, disk.pool) == ("attach", "discs")
+    assert refusal(disks=[{"size_bytes": MIB, "pool": "discs"}])[0] == "/disks/0/pool"
+
+
+def test_networks_are_made_elsewhere_then_the_only_one_is_the_usual_one(farm: Farm) -> None:
+    Network.objects.update(name="VM Network")
+    assert plan().interfaces == []
+    lacks("networks.manage")
+    assert [nic.network for nic in plan().interfaces] == ["VM Network"]
+    farm.world.networks.add("second")
+    farm.see()
+    Network.objects.exclude(name="second").update(name="VM Network")
+    assert plan().interfaces == []
+
+
 def test_root_directory_of_a_container_then_only_for_who_may_write_raw_xml(farm: Farm, operator: User) -> None:
     Hypervisor.objects.update(virtualization_type="os_level")
     asked = {"driver": "fake", "container": {"root": "/srv/rootfs"}, "name": "ct"}
@@ -320,7 +361,7 @@ def test_plan_then_so_many_queries_whatever_the_fleet(
 ) -> None:
     for _ in range(30):
         HypervisorFactory()
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(15):
         plan(disks=[{"image": "debian.qcow2"}, {"size_bytes": GIB}], interfaces=[{"network": "default"}])
 
 

@@ -153,7 +153,7 @@ def test_a_killed_libvirtd_comes_back_with_what_happened_meanwhile(watching, lab
         lab_hosts.kill(1)
         stands(hypervisor, LinkState.OFFLINE, 5)
         lab_hosts.start(1)
-        virsh(uri, "define", _definition("chaos-meanwhile"))
+        _define(uri, "chaos-meanwhile")
         online(hypervisor, 30)
         wait_until(lambda: state_of("chaos-meanwhile") == "shutoff", 5, "defined while we were away")
         _define_and_undefine(uri)
@@ -162,23 +162,23 @@ def test_a_killed_libvirtd_comes_back_with_what_happened_meanwhile(watching, lab
         lab_hosts.restore()
 
 
-def _definition(name: str) -> str:
-    path = local.LABS_DIR / f"{name}.xml"
-    path.write_text(
-        f"<domain type='qemu'><name>{name}</name><memory unit='MiB'>16</memory><vcpu>1</vcpu>"
-        "<os><type arch='x86_64'>hvm</type></os></domain>"
-    )
-    return str(path)
+def _define(uri: str, name: str) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+        file.write(
+            f"<domain type='qemu'><name>{name}</name><memory unit='MiB'>16</memory><vcpu>1</vcpu>"
+            "<os><type arch='x86_64'>hvm</type></os></domain>"
+        )
+        file.flush()
+        virsh(uri, "define", file.name)
 
 
 def _define_and_undefine(uri: str) -> None:
     """On a host that is well both are seen within a second."""
     name = local.unique_name("chaos")
-    virsh(uri, "define", _definition(name))
+    _define(uri, name)
     wait_until(lambda: state_of(name) == "shutoff", 1, "define seen")
     virsh(uri, "undefine", name)
     wait_until(lambda: state_of(name) is None, 1, "undefine seen")
-    (local.LABS_DIR / f"{name}.xml").unlink()
 
 
 @pytest.mark.alone

@@ -386,10 +386,10 @@ class Layout:
 
     # -- interfaces ----------------------------------------------------------------------------------------------------
     def interfaces(self, wanted: Sequence[InterfaceIn] | None) -> list[PlannedNic]:
-        """As asked for; where nothing is said, one on `default` if that is active."""
+        """As asked for; where nothing is said, one on `default` if that is active, or on the only one where none are made from here."""
         networks = self.known.networks[self.host_id]
         if wanted is None:
-            usual = next((one for one in networks if one.name == "default" and one.active), None)
+            usual = self._usual(networks)
             if usual is None or self.spec.container is not None:
                 return []
             wanted = [InterfaceIn(network=usual.name)]
@@ -410,6 +410,11 @@ class Layout:
                 taken.add(mac)
             planned.append(PlannedNic(network=network.name, mac=mac, model=nic.model or ""))
         return planned
+
+    def _usual(self, networks: Sequence[Network]) -> Network | None:
+        active = [one for one in networks if one.active]
+        given = not self.place.has(Feature.NETWORKS_MANAGE)
+        return next((one for one in active if one.name == "default"), active[0] if given and len(active) == 1 else None)
 
     def _macs_taken(self, macs: list[str]) -> Iterable[str]:
         if not macs:

@@ -229,7 +229,9 @@ class VMSpec(Placed):
     memory_bytes: int = Field(DEFAULT_MEMORY_BYTES, ge=MEMORY_BYTES_MIN, le=MEMORY_BYTES_MAX)
     disks: Annotated[list[DiskIn], Field(max_length=DISKS_MAX)] = []
     interfaces: Annotated[list[InterfaceIn], Field(max_length=INTERFACES_MAX)] | None = Field(
-        None, description="Left out: one on the network `default`, where that is active."
+        None,
+        description="Left out: one on the network `default`, where that is active, or on the only one of a hypervisor whose networks are "
+        "not made from here.",
     )
     boot: BootIn = BootIn()
     cloud_init: CloudInitIn | None = None

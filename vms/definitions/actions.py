@@ -148,6 +148,8 @@ class DefineVM(GuestAction):
             if any(one.fatal for one in findings):
                 raise RefusedDefinition.of(findings)
             record(target, before, Cause(source=RevisionSource.OUTSIDE))
+            if target.state in ACTIVE:
+                keeping.read_hardware(ctx, session, target)  # what it runs with is compared with what it gets
             ctx.checkpoint(_from(digest_of(before)))
             session.define(params.xml)
             return self._keep(ctx, session, target, params, before=before)

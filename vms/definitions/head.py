@@ -14,6 +14,8 @@ from xml.parsers import expat
 from core.errors import BadInput
 
 NAME_MAX: Final = 200
+DEPTH_MAX: Final = 100
+"""A definition has some ten levels. What reads it further on may not bear many more (libxml2 stops at 256)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class _Reader:
 
     def _start(self, name: str, _attributes: dict[str, str]) -> None:
         self._depth += 1
+        if self._depth > DEPTH_MAX:
+            raise _refused(f"it is nested deeper than {DEPTH_MAX} levels")
         if self._depth == 2 and name in ("name", "uuid") and name not in self.texts:
             self._inside = name
             self.texts[name] = ""

@@ -35,8 +35,10 @@ def before(session: Session, vm: VM) -> str:
     return xml
 
 
-def read_hardware(ctx: Context, session: Session, vm: VM) -> None:
-    """Write down what it is built of now. What stands against that is a line of the log: the change itself is done."""
+def read_hardware(
+    ctx: Context, session: Session, vm: VM, *, needed: bool = False, told_bytes: int | None = None
+) -> None:
+    """Write down what it is built of now. Where that is not `needed`, what stands against it is a line of the log."""
     if not has(vm, Feature.HARDWARE):
         return
     seen_at = timezone.now()
@@ -45,23 +47,33 @@ def read_hardware(ctx: Context, session: Session, vm: VM) -> None:
     except (Unreachable, Timeout):
         raise
     except DriverError as error:
+        if needed:
+            raise
         ctx.log(f"Its hardware could not be read: {error.detail}")
     else:
-        hardware_observe(vm, found, options, seen_at=seen_at)
+        hardware_observe(vm, found, options, seen_at=seen_at, told_bytes=told_bytes)
 
 
 def after(
-    ctx: Context, session: Session, vm: VM, *, comment: str = "", restored: int | None = None
+    ctx: Context,
+    session: Session,
+    vm: VM,
+    *,
+    comment: str = "",
+    restored: int | None = None,
+    hardware: bool = False,
+    told_bytes: int | None = None,
 ) -> tuple[Revision | None, str]:
     """Read back what it has become, and keep that as this operation's; the revision and the definition.
 
-    None and "" where its hypervisor has no definitions, and of a transient guest's.
+    None and "" where its hypervisor has no definitions, and of a transient guest's. `hardware`: that is what was changed. `told_bytes`:
+    how much memory it was told to have, while it ran.
     """
     seen_at = timezone.now()
     info = session.guest(vm.guest_ref)
     xml = session.definition(vm.guest_ref) if has(vm, Feature.XML) else ""
     vm_observe(vm.hypervisor, info, seen_at=seen_at)
-    read_hardware(ctx, session, vm)
+    read_hardware(ctx, session, vm, needed=hardware, told_bytes=told_bytes)
     if not xml:
         return None, ""
     asked_by = Operation.objects.values_list("requested_by", flat=True).get(pk=ctx.operation_id)

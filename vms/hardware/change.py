@@ -28,10 +28,11 @@ from drivers.types import (
 from hosts.wishes import BEGUN
 from operations.actions import Params, action
 from vms.actions import GuestAction
-from vms.choices import ACTIVE
 from vms.definitions import drift, keeping
 from vms.hardware.inventory import hardware_observe
-from vms.hardware.values import differences, digest_of
+from vms.hardware.selectors import known
+from vms.hardware.values import digest_of
+from vms.models import VM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,11 +40,12 @@ if TYPE_CHECKING:
     from drivers.base import Session
     from drivers.types import Device, GuestHardware, Hardware, HardwareOptions
     from operations.actions import Context
-    from vms.models import VM
 
 NEXT_START: Final = "next_start"
 When = Literal["auto", "next_start"]
-_SINGLE: Final = ("cpu", "memory", "boot")
+_CPU_LIVE: Final = (("vcpus",), ("pins",), ("emulator_pins",), ("memory_nodes", "memory_mode"))
+_NIC_LIVE: Final = (("link",), ("network", "bridge", "direct", "direct_mode"), ("filter",), ("vlan",))
+_RATES: Final = ("inbound_bytes_per_second", "outbound_bytes_per_second")
 
 C = TypeVar("C", bound="type[HardwareAction]")
 
@@ -68,6 +70,7 @@ class Work:
     Attributes:
         ready: What was prepared for it.
         reasons: Why something is left for the next start.
+        told_bytes: How much memory the running guest was told to have.
     """
 
     ctx: Context
@@ -78,6 +81,7 @@ class Work:
     when: When
     ready: Any = None
     reasons: list[str] = field(default_factory=list)
+    told_bytes: int | None = None
 
     @property
     def both(self) -> tuple[Hardware, ...]:
@@ -105,30 +109,47 @@ class Work:
         now = live.devices.get(key) if live else None
         could = self._live_part(now, wished(now)) if live and self.when == "auto" else now
         in_definition, at_once = defined is not None and is_to_be != was, could != now
-        refused = False
         if in_definition and at_once and (is_to_be, was is None) == (could, now is None):
-            try:
-                self._call(key, could, new=now is None, live=True, defined=True)
-            except Unsupported as error:
-                self._later(error)
-                refused = True
-            else:
+            if self._tried(key, could, new=now is None, defined=True):
                 return
+            self._call(key, is_to_be, new=was is None, live=False, defined=True)
+            self._in_parts(key, now, could)
+            return
         if in_definition:
             self._call(key, is_to_be, new=was is None, live=False, defined=True)
-        if at_once and not refused:
-            try:
-                self._call(key, could, new=now is None, live=True, defined=False)
-            except Unsupported as error:
-                if defined is None:
-                    raise
-                self._later(error)
+        if at_once and not self._tried(key, could, new=now is None, defined=False):
+            self._in_parts(key, now, could)
+
+    def _tried(self, key: str, device: Device | None, *, new: bool, defined: bool) -> bool:
+        """Of the running guest; False where it refuses. Raises Unsupported of a transient guest, which has no next start."""
+        try:
+            self._call(key, device, new=new, live=True, defined=defined)
+        except Unsupported as error:
+            if self.found.defined is None:
+                raise
+            self._later(error)
+            return False
+        return True
+
+    def _in_parts(self, key: str, now: Device | None, could: Device | None) -> None:
+        """What the running guest refused as a whole, group by group; nothing where there is only one."""
+        parts = [] if now is None or could is None else _parts(now, could)
+        for values in parts if len(parts) > 1 else ():
+            assert now is not None  # noqa: S101 - it has parts
+            some = dataclasses.replace(now, **values)
+            if self._tried(key, some, new=False, defined=False):
+                now = some
 
     def _later(self, error: Unsupported) -> None:
         self.reasons.append(error.detail)
         self.ctx.log(f"At its next start: {error.detail}")
 
     def _call(self, key: str, device: Device | None, *, new: bool, live: bool, defined: bool) -> None:
+        self._say(key, device, new=new, live=live, defined=defined)
+        if live and isinstance(device, MemoryHardware):
+            self.told_bytes = device.memory_bytes
+
+    def _say(self, key: str, device: Device | None, *, new: bool, live: bool, defined: bool) -> None:
         if device is None:
             self.session.detach(self.vm.guest_ref, key, live=live, defined=defined)
         elif new:
@@ -189,16 +210,21 @@ def _word(device: Device | None, verb: str) -> str:
 def _fields_of(device: Device) -> tuple[tuple[tuple[str, ...], str], ...]:
     """Which of its fields a running guest may take, each group by a word of `HardwareOptions.live`."""
     if isinstance(device, CpuHardware):
-        return ((("vcpus",), "cpu"),)
+        return tuple((names, "cpu") for names in _CPU_LIVE)
     if isinstance(device, MemoryHardware):
         return ((("memory_bytes",), "memory"),)
     if isinstance(device, DiskHardware):
         media = () if device.device == "disk" else ((("path", "format"), "disk.media"),)
         return ((("limits",), "disk.limits"), *media)
     if isinstance(device, NicHardware):
-        held = ("inbound_bytes_per_second", "outbound_bytes_per_second")
-        return ((("link",), "nic.link"), (held, "nic.bandwidth"))
+        return (*((names, "nic.link") for names in _NIC_LIVE), (_RATES, "nic.bandwidth"))
     return ()
+
+
+def _parts(now: Device, could: Device) -> list[dict[str, Any]]:
+    """What differs, each group of fields that goes together for itself."""
+    groups = [{name: getattr(could, name) for name in names} for names, _word in _fields_of(now)]
+    return [values for values in groups if dataclasses.replace(now, **values) != now]
 
 
 class HardwareAction(GuestAction):
@@ -223,26 +249,37 @@ class HardwareAction(GuestAction):
                 keeping.before(session, target)
                 ctx.checkpoint(BEGUN)
             key = self.change(work, params)
-            revision, _xml = keeping.after(ctx, session, target, comment=params.comment or self.title)
-            result = self._result(session, work, key)
+            revision, _xml = keeping.after(
+                ctx,
+                session,
+                target,
+                comment=params.comment or self.title,
+                hardware=True,
+                told_bytes=work.told_bytes,
+            )
+        result = self._result(work, key)
         return result | ({"revision": revision.number} if revision else {}) | self.finish(ctx, target, params, result)
 
     def _look(self, ctx: Context, session: Session, vm: VM, params: HardwareParams) -> Work:
         seen_at = timezone.now()
         found, options = session.hardware(vm.guest_ref), session.hardware_options(vm.guest_ref)
-        if params.base and not ctx.done(BEGUN) and digest_of(found) != params.base:
+        if not ctx.done(BEGUN):
             hardware_observe(vm, found, options, seen_at=seen_at)
+        if params.base and not ctx.done(BEGUN) and digest_of(found) != params.base:
             raise Stale(f"The hardware of {vm.name} changed meanwhile. Nothing was done: look at it, and decide.")
         return Work(ctx, session, vm, found, options, params.when)
 
-    def _result(self, session: Session, work: Work, key: str) -> dict[str, Any]:
-        """When it counts: what differs from what runs waits for the next start."""
-        found = session.hardware(work.vm.guest_ref)
-        waits = key in {one.key for one in differences(found)}
-        waits = waits or (found.live is None and work.vm.has_managed_save)
+    @staticmethod
+    def _result(work: Work, key: str) -> dict[str, Any]:
+        """When it counts, by what was just read back: what differs from what runs waits for the next start."""
+        vm = VM.objects.get(pk=work.vm.pk)
+        found = known(vm)
+        assert found is not None  # noqa: S101 - it was just written down
+        off = found.found.live is None
+        waits = found.difference(key) is not None or (off and vm.has_managed_save)
         result: dict[str, Any] = {"key": key, "takes_effect": "next_start" if waits else "now"}
         if waits and work.when == "auto":
-            saved = "What was saved of it goes on with the hardware that it had." if found.live is None else ""
+            saved = "What was saved of it goes on with the hardware that it had." if off else ""
             reason = " ".join(dict.fromkeys([*work.reasons, *filter(None, [saved])]))
             result |= {"reason": reason} if reason else {}
         return result
@@ -268,8 +305,3 @@ def hardware_action(cls: C) -> C:
     """Register it, as one that keeps its own revisions."""
     drift.KEEPERS.add(cls.kind)
     return action(cls)
-
-
-def running(vm: VM) -> bool:
-    """Whether it runs, as far as is known here."""
-    return vm.state in ACTIVE

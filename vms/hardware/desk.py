@@ -90,6 +90,11 @@ class Form:
         return [one for one in self.fields if one.more]
 
     @property
+    def chooses(self) -> bool:
+        """Whether there is anything to be chosen between at once and later."""
+        return self.runs and not self.late and not (self.fields and all(one.late for one in self.fields))
+
+    @property
     def waits(self) -> bool:
         """Whether some of it counts at the next start only."""
         return bool(self.late) or any(one.late for one in self.fields)

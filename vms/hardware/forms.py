@@ -86,7 +86,7 @@ def _cpu(desk: Desk) -> Form:
                 kind="pins",
                 value="\n".join(f"{number}: {at}" for number, at in sorted(cpu.pins.items())),
                 hint=_("A line each: number of a vCPU, then the host's CPUs that it may run on, as 0: 0-3,8"),
-                late=later,
+                late=desk.late("cpu"),
                 more=True,
             ),
             Field(
@@ -94,7 +94,7 @@ def _cpu(desk: Desk) -> Form:
                 label=_("Pinning of the emulator"),
                 value=cpu.emulator_pins,
                 hint=_("CPUs of the host, as 0-3,8"),
-                late=later,
+                late=desk.late("cpu"),
                 more=True,
             ),
             Field(
@@ -111,7 +111,7 @@ def _cpu(desk: Desk) -> Form:
                 label=_("Memory from the host's NUMA nodes"),
                 value=cpu.memory_nodes,
                 hint=_("As 0-1; empty: from any."),
-                late=later,
+                late=desk.late("cpu"),
                 more=True,
             ),
             Field(
@@ -120,7 +120,7 @@ def _cpu(desk: Desk) -> Form:
                 kind="select",
                 value=cpu.memory_mode,
                 options=choice(("strict", "preferred", "interleave"), "", _("the hypervisor's choice")),
-                late=later,
+                late=desk.late("cpu"),
                 more=True,
             ),
         ],
@@ -201,6 +201,7 @@ def _networks(desk: Desk) -> list[tuple[str, str]]:
 
 def _nic_fields(desk: Desk, nic: NicHardware, *, new: bool) -> list[Field]:
     later = "" if new else desk.late("")
+    plugged = "" if new else desk.late("nic.link")
     held = "" if new else desk.late("nic.bandwidth")
     networks = _networks(desk)
     kinds = [("network", _("Network"))]
@@ -221,10 +222,10 @@ def _nic_fields(desk: Desk, nic: NicHardware, *, new: bool) -> list[Field]:
             options=networks,
             when="network",
             keep=new,
-            late=later,
+            late=plugged,
         ),
-        Field(name="bridge", label=_("Bridge"), value=nic.bridge, when="bridge", keep=new, late=later),
-        Field(name="direct", label=_("Interface"), value=nic.direct, when="direct", keep=new, late=later),
+        Field(name="bridge", label=_("Bridge"), value=nic.bridge, when="bridge", keep=new, late=plugged),
+        Field(name="direct", label=_("Interface"), value=nic.direct, when="direct", keep=new, late=plugged),
         Field(
             name="direct_mode",
             label=_("Mode"),
@@ -232,7 +233,7 @@ def _nic_fields(desk: Desk, nic: NicHardware, *, new: bool) -> list[Field]:
             value=nic.direct_mode or "bridge",
             options=choice(("bridge", "vepa", "private", "passthrough")),
             when="direct",
-            late=later,
+            late=plugged,
         ),
         Field(
             name="model",
@@ -248,7 +249,7 @@ def _nic_fields(desk: Desk, nic: NicHardware, *, new: bool) -> list[Field]:
             kind="select",
             value=nic.link,
             options=[("up", _("plugged in")), ("down", _("pulled out"))],
-            late="" if new else desk.late("nic.link"),
+            late=plugged,
         ),
         Field(
             name="vlan",
@@ -256,10 +257,10 @@ def _nic_fields(desk: Desk, nic: NicHardware, *, new: bool) -> list[Field]:
             kind="number",
             value=nic.vlan,
             hint=_("1 to 4094; 0: none."),
-            late=later,
+            late=plugged,
             more=True,
         ),
-        Field(name="filter", label=_("Network filter"), value=nic.filter, late=later, more=True),
+        Field(name="filter", label=_("Network filter"), value=nic.filter, late=plugged, more=True),
         Field(
             name="inbound_bytes_per_second",
             label=_("Inbound at most, MiB/s"),

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from drivers.types import GuestHardware, HardwareOptions
 
 
-def hardware_observe(vm: VM, found: GuestHardware, options: HardwareOptions, *, seen_at: dt.datetime) -> VMHardware:
+def hardware_observe(
+    vm: VM, found: GuestHardware, options: HardwareOptions, *, seen_at: dt.datetime, told_bytes: int | None = None
+) -> VMHardware:
     """Write down what was read of a guest's hardware, unless something newer is known; the row as it now is.
 
     A first look is no news; what differs from the last one is an event.
@@ -30,6 +32,7 @@ def hardware_observe(vm: VM, found: GuestHardware, options: HardwareOptions, *, 
         found: What was read.
         options: What its hypervisor takes.
         seen_at: A time before the reading began.
+        told_bytes: How much memory it was just told to have.
 
     Raises:
         Missing: The guest is gone.
@@ -41,12 +44,17 @@ def hardware_observe(vm: VM, found: GuestHardware, options: HardwareOptions, *, 
         old = VMHardware.objects.filter(vm=row).first()
         if old is not None and seen_at < old.read_at <= timezone.now() + CLOCK_SLACK:
             return old
+        if told_bytes is None and found.defined is not None and found.live is not None:
+            # Seen for the first time in this run: it was started with what it has.
+            same_run = old is not None and old.live is not None and old.started_at == row.started_at
+            told_bytes = old.told_bytes if old is not None and same_run else found.defined.memory.memory_bytes
         of_this_run = row.started_at is not None and row.started_at <= seen_at + CLOCK_SLACK
         values: dict[str, Any] = {
             "defined": to_json(found.defined),
             "live": to_json(found.live),
             "options": options_json(options),
             "digest": digest_of(found),
+            "told_bytes": told_bytes,
             "started_at": row.started_at if of_this_run else None,
         }
         changed = old is not None and (old.defined, old.live) != (values["defined"], values["live"])

@@ -10,7 +10,7 @@ from core.errors import VmmError
 from drivers.types import GuestHardware
 from operations import actions
 from vms.choices import ACTIVE
-from vms.hardware.values import differences, of_json, options_of
+from vms.hardware.values import differences, obedient, of_json, options_of
 from vms.models import VMHardware
 
 if TYPE_CHECKING:
@@ -62,12 +62,13 @@ def known(vm: VM) -> Known | None:
     if row is None:
         return None
     found = GuestHardware(defined=of_json(row.defined), live=of_json(row.live) if _runs_still(vm, row) else None)
+    told = GuestHardware(defined=found.defined, live=obedient(found.live, row.told_bytes) if found.live else None)
     return Known(
         found=found,
         options=options_of(row.options),
         digest=row.digest,
         read_at=row.read_at,
-        pending=tuple(differences(found)),
+        pending=tuple(differences(told)),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
 
-from drivers.types import Device, DiskHardware, Hardware, HardwareOptions, MemoryHardware
+from drivers.types import Device, DiskHardware, Hardware, HardwareOptions
 
 if TYPE_CHECKING:
     from drivers.types import GuestHardware
@@ -82,11 +82,19 @@ def differences(found: GuestHardware) -> list[Difference]:
 def _alike(now: Device | None, then: Device | None) -> bool:
     """Whether nothing waits, though a hypervisor may tell both otherwise.
 
-    An empty drive has a format on one side only. And a guest gives memory back when its balloon's driver gets to it, or never: what it
-    was told to have is what it is started with as well, so that waits for no start.
+    An empty drive has a format on one side only.
     """
     if isinstance(now, DiskHardware) and isinstance(then, DiskHardware) and not now.path and not then.path:
         return replace(now, format=then.format) == then
-    if isinstance(now, MemoryHardware) and isinstance(then, MemoryHardware) and now.memory_bytes > then.memory_bytes:
-        return now.balloon and replace(now, memory_bytes=then.memory_bytes) == then
     return now == then
+
+
+def obedient(live: Hardware, told_bytes: int | None) -> Hardware:
+    """What a guest runs with, as if it had given back the memory that it was told to.
+
+    It does when its balloon's driver gets to it, or never: what it was told counts now, and waits for no start.
+    """
+    memory = live.memory
+    if not told_bytes or not memory.balloon or memory.memory_bytes <= told_bytes:
+        return live
+    return replace(live, memory=replace(memory, memory_bytes=told_bytes))
