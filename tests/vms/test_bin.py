@@ -560,7 +560,7 @@ def test_what_becomes_of_disks_is_known_with_the_same_few_queries(
     one = with_disks(place, "one", "default:web.raw")
     three = with_disks(place, "three", "default:spare.raw", "default:base.raw", "/x.raw", cdrom=path("cd.iso"))
     assert one.hypervisor == three.hypervisor  # both have it in hand
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(8):
         assert [fate.kept for fate in fates(one)] == [""]
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(8):
         assert [bool(fate.kept) for fate in fates(three)] == [False, False, True, True]

@@ -302,7 +302,6 @@ class NewDisk(DiskChange):
         names = ("size_bytes", "image", "volume", "pool", "format", "clone", "device")
         return Ask(
             **{name: getattr(self, name) for name in names},
-            readonly=bool(self.readonly),
             shareable=bool(self.shareable),
         )
 

@@ -28,7 +28,6 @@ from drivers.types import (
 from hosts.wishes import BEGUN
 from operations.actions import Params, action
 from vms.actions import GuestAction
-from vms.choices import ACTIVE
 from vms.definitions import drift, keeping
 from vms.hardware.inventory import hardware_observe
 from vms.hardware.selectors import known
@@ -306,8 +305,3 @@ def hardware_action(cls: C) -> C:
     """Register it, as one that keeps its own revisions."""
     drift.KEEPERS.add(cls.kind)
     return action(cls)
-
-
-def running(vm: VM) -> bool:
-    """Whether it runs, as far as is known here."""
-    return vm.state in ACTIVE

@@ -61,7 +61,6 @@ class Ask:
     format: Literal["qcow2", "raw"] | None = None
     clone: Literal["linked", "full"] = "linked"
     device: Literal["disk", "cdrom"] | None = None
-    readonly: bool = False
     shareable: bool = False
 
 
