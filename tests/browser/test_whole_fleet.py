@@ -80,7 +80,7 @@ def fleet(
         return Endpoint(driver=one.uri.partition(":")[0], uri=one.uri, credentials=who), GuestRef(uuid=one.make(name))
 
     def engine(one: Engine) -> tuple[Endpoint, GuestRef]:
-        return one.endpoint, GuestRef(uuid=one.make(name=f"shop-{one.kind}").id)
+        return one.endpoint, GuestRef(uuid=one.make(name=f"shop-{one.kind}-{next(NUMBERS)}").id)
 
     qemu, lxc = qemu_guest(kind="bootsector"), lxc_guest()
     xen_user = Credentials(username=xapi.USERNAME, password=xapi.PASSWORD, ca_certificate=xapi_host.ca)

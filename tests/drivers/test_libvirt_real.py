@@ -442,7 +442,9 @@ def test_small_pieces_are_gathered_and_echoes_are_not_held_up(qemu, linux_guest)
         console.write(b"seq 1 2000; echo end-$((6*7))\n")
         pieces = []
         while b"end-42" not in b"".join(pieces[-2:]):
-            pieces.append(console.read(timeout_seconds=10))
+            piece = console.read(timeout_seconds=30)
+            assert piece, f"no more came after {pieces[-2:]}"
+            pieces.append(piece)
         size = sum(map(len, pieces))
         assert size > 8000
         assert size / len(pieces) > 200  # one call of libvirt brings 75 to 180 bytes
