@@ -2,7 +2,7 @@
 FROM debian:12-slim AS base
 ENV DEBIAN_FRONTEND=noninteractive LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 libvirt0 openssh-client netcat-openbsd ca-certificates qemu-utils \
+    && apt-get install --yes --no-install-recommends python3 libvirt0 openssh-client netcat-openbsd ca-certificates qemu-utils tzdata \
     && rm -rf /var/lib/apt/lists/*
 
 # libvirt-python comes as source: compiler and headers stay in this stage.

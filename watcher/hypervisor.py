@@ -364,10 +364,10 @@ class HypervisorWatcher:
             self._observe_delay(session)
         if self.stopping:
             return
+        host_came_up(self.hypervisor.host_id, now=timezone.now())
         self.attached, self._failures = True, 0
         self.lives += 1
         self._wanted = (LinkState.ONLINE, None)
-        host_came_up(self.hypervisor.host_id, now=timezone.now())
         log.debug("swept", extra={**self._extra(), "guests": tally.seen, "changed": tally.changed})
 
     def _observe(self, session: Session) -> None:
