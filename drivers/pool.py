@@ -80,7 +80,7 @@ class SessionPool:
         """A session on `endpoint`, shared with other threads.
 
         Blocks for the first connection, at most the open deadline (10 s) or `timeout_seconds`. Each verb on it waits
-        for one of four slots, at most `timeout_seconds` (30 s), and then for the host. A with-block may be long and
+        for a slot (of four; readings take turns), at most `timeout_seconds` (30 s), and then for the host. A with-block may be long and
         nested: only verbs take slots. Consoles opened in it live on after it, until they are closed or the link is
         lost: the pool holds the connection, not the block.
 
@@ -281,7 +281,11 @@ class SessionPool:
 
     def _connect(self, link: Link) -> Held:
         session = self._driver_of(link.endpoint.driver).open(link.endpoint)
-        held = Held(session, calls=self._timing.calls, on_unreachable=lambda me, error: self._lose(link, me, error))
+        held = Held(
+            session,
+            calls=self._timing.calls_on(link.channel),
+            on_unreachable=lambda me, error: self._lose(link, me, error),
+        )
         try:
             session.on_close(lambda reason: self._lose(link, held, Unreachable(f"The connection was lost: {reason}.")))
             alive = session.alive()

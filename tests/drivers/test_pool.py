@@ -132,6 +132,13 @@ def test_fifty_threads_open_once_and_make_four_calls_at_once(make_pool, place):
     assert place.peak_calls == 4
 
 
+def test_readings_take_turns_on_their_connection(make_pool, place):
+    pool = make_pool(PATIENT)
+    place.delay(0.01, verb="guests")
+    assert Calls(guests(pool, place, channel="stats"), 20).wait() == [[]] * 20
+    assert place.peak_calls == 1
+
+
 def test_hung_open_is_abandoned_counted_and_tried_once(pool, place):
     place.hang("open")
     started = time.monotonic()
