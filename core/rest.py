@@ -19,7 +19,7 @@ from core.errors import Stale, VmmError
 from core.search import LENGTH_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from django.db.models import Model
     from django.http import HttpRequest
@@ -64,6 +64,16 @@ class Listing(BaseModel):
     cursor: Annotated[str, Field(max_length=2000, description="`next` of the page before.")] | None = None
     ordering: Annotated[str, Field(max_length=50, description="A field; `-` before it turns the order round.")] = ""
     q: Annotated[str, Field(max_length=LENGTH_MAX, description="Free words and `key:value` terms.")] = ""
+
+    def asked(self, filters: Iterable[str], *, ordering: str = "name") -> dict[str, Any]:
+        """What each room's page takes of it, these of its fields as filters; in this order unless told."""
+        return {
+            "q": self.q,
+            "filters": {name: getattr(self, name) for name in filters},
+            "ordering": self.ordering or ordering,
+            "cursor": self.cursor,
+            "limit": self.limit,
+        }
 
 
 class FieldError(Output):

@@ -374,11 +374,7 @@ def host_list(request: HttpRequest, listing: Query[HostListing]) -> HttpResponse
     """By name unless told."""
     page = host_page(
         actor_of(request),
-        q=listing.q,
-        filters={name: getattr(listing, name) for name in HOST_FILTERS},
-        ordering=listing.ordering or "name",
-        cursor=listing.cursor,
-        limit=listing.limit,
+        **listing.asked(HOST_FILTERS),
     )
     return page_answer(page, host_json)
 
@@ -532,11 +528,7 @@ def hypervisor_list(request: HttpRequest, listing: Query[HypervisorListing]) -> 
     """By their host's name unless told."""
     page = hypervisor_page(
         actor_of(request),
-        q=listing.q,
-        filters={name: getattr(listing, name) for name in HYPERVISOR_FILTERS},
-        ordering=listing.ordering or "name",
-        cursor=listing.cursor,
-        limit=listing.limit,
+        **listing.asked(HYPERVISOR_FILTERS),
     )
     return page_answer(page, hypervisor_json)
 

@@ -187,11 +187,7 @@ def image_list(request: HttpRequest, listing: Query[ImageListing]) -> HttpRespon
     """By name unless told."""
     page = image_page(
         actor_of(request),
-        q=listing.q,
-        filters={name: getattr(listing, name) for name in FILTERS},
-        ordering=listing.ordering or "name",
-        cursor=listing.cursor,
-        limit=listing.limit,
+        **listing.asked(FILTERS),
     )
     return page_answer(page, image_json)
 

@@ -274,11 +274,7 @@ def network_list(request: HttpRequest, listing: Query[NetworkListing]) -> HttpRe
     by = actor_of(request)
     page = network_page(
         by,
-        q=listing.q,
-        filters={name: getattr(listing, name) for name in FILTERS},
-        ordering=listing.ordering or "name",
-        cursor=listing.cursor,
-        limit=listing.limit,
+        **listing.asked(FILTERS),
     )
     return page_answer(page, lambda network: network_json(network, by=by))
 

@@ -120,11 +120,7 @@ def list_(request: HttpRequest, listing: Query[FilterListing]) -> HttpResponse:
     by = actor_of(request)
     page = filter_page(
         by,
-        q=listing.q,
-        filters={name: getattr(listing, name) for name in FILTER_FILTERS},
-        ordering=listing.ordering or "name",
-        cursor=listing.cursor,
-        limit=listing.limit,
+        **listing.asked(FILTER_FILTERS),
     )
     return page_answer(page, lambda row: filter_json(row, by=by))
 

@@ -106,11 +106,7 @@ def operation_list(request: HttpRequest, listing: Query[OperationListing]) -> Ht
     by = actor_of(request)
     page = operation_page(
         by,
-        q=listing.q,
-        filters={name: getattr(listing, name) for name in FILTERS},
-        ordering=listing.ordering or NEWEST_FIRST,
-        cursor=listing.cursor,
-        limit=listing.limit,
+        **listing.asked(FILTERS, ordering=NEWEST_FIRST),
     )
     return page_answer(page, lambda operation: operation_json(operation, by=by))
 

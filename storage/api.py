@@ -320,11 +320,7 @@ def pool_list(request: HttpRequest, listing: Query[PoolListing]) -> HttpResponse
     by = actor_of(request)
     page = pool_page(
         by,
-        q=listing.q,
-        filters={name: getattr(listing, name) for name in POOL_FILTERS},
-        ordering=listing.ordering or "name",
-        cursor=listing.cursor,
-        limit=listing.limit,
+        **listing.asked(POOL_FILTERS),
     )
     return page_answer(page, lambda pool: pool_json(pool, by=by))
 
@@ -422,11 +418,7 @@ def volume_list(request: HttpRequest, listing: Query[VolumeListing]) -> HttpResp
     by = actor_of(request)
     page = volume_page(
         by,
-        q=listing.q,
-        filters={name: getattr(listing, name) for name in VOLUME_FILTERS},
-        ordering=listing.ordering or "name",
-        cursor=listing.cursor,
-        limit=listing.limit,
+        **listing.asked(VOLUME_FILTERS),
     )
     return page_answer(page, lambda volume: volume_json(volume, by=by))
 

@@ -316,11 +316,7 @@ def vm_list(request: HttpRequest, listing: Query[VMListing]) -> HttpResponse:
     by = actor_of(request)
     page = vm_page(
         by,
-        q=listing.q,
-        filters={name: getattr(listing, name) for name in FILTERS},
-        ordering=listing.ordering or "name",
-        cursor=listing.cursor,
-        limit=listing.limit,
+        **listing.asked(FILTERS),
         binned=listing.binned,
     )
     return answer({"items": vms_json(page.items, by=by), "total": page.total, "next": page.next})

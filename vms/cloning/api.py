@@ -232,11 +232,7 @@ def template_list(request: HttpRequest, listing: Query[TemplateListing]) -> Http
     by = actor_of(request)
     page = template_page(
         by,
-        q=listing.q,
-        filters={name: getattr(listing, name) for name in FILTERS},
-        ordering=listing.ordering or "name",
-        cursor=listing.cursor,
-        limit=listing.limit,
+        **listing.asked(FILTERS),
     )
     return page_answer(page, lambda template: template_json(template, by=by))
 

@@ -1,5 +1,6 @@
 """REST: what guests are built of. Thin: parse, ask the service, make JSON. Runs in a request thread and never touches a hypervisor."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from ninja import Path, Query, Router
 from accounts.access import access
 from accounts.actor import Actor, actor_of
 from core.errors import Stale
-from core.rest import answer, moment, problems
+from core.rest import answer, moment, problems, tags_in
 from hosts.services import host_get
 from operations.answers import Started
 from operations.api import OperationOut
@@ -68,10 +69,18 @@ def hardware_json(vm: VM, found: Known) -> dict[str, Any]:
 def _tagged(request: HttpRequest, found: Known, body: dict[str, Any]) -> HttpResponse:
     """With the ETag that `If-Match` of a change takes: of what can be changed."""
     etag = f'"{found.digest}"'
-    known_tags = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
-    if etag in known_tags and not found.pending:
+    if found.digest in (tags_in(request, "If-None-Match") or ()) and not found.pending:
         return HttpResponseNotModified(headers={"ETag": etag})
     return answer(body, headers={"ETag": etag})
+
+
+def _listed(request: HttpRequest, vm_id: UUID, show: Callable[[VM, Known], list[dict[str, Any]]]) -> HttpResponse:
+    """Devices of one sort, read now."""
+    by = actor_of(request)
+    vm = vm_get(vm_id, by=by)
+    found = services.hardware_read(vm=vm, by=by)
+    items = show(vm, found)
+    return _tagged(request, found, {"items": items, "total": len(items)})
 
 
 def _base(request: HttpRequest, vm: VM) -> str:
@@ -144,11 +153,7 @@ def hardware_change(
 @problems(502, 503, 504)
 def disk_list(request: HttpRequest, vm_id: UUID) -> HttpResponse:
     """As `GET /vms/{id}/hardware` has them."""
-    by = actor_of(request)
-    vm = vm_get(vm_id, by=by)
-    found = services.hardware_read(vm=vm, by=by)
-    items = shown.disks_shown(vm, found)
-    return _tagged(request, found, {"items": items, "total": len(items)})
+    return _listed(request, vm_id, shown.disks_shown)
 
 
 @router.post(
@@ -221,11 +226,7 @@ def disk_resize(
 @problems(502, 503, 504)
 def nic_list(request: HttpRequest, vm_id: UUID) -> HttpResponse:
     """As `GET /vms/{id}/hardware` has them."""
-    by = actor_of(request)
-    vm = vm_get(vm_id, by=by)
-    found = services.hardware_read(vm=vm, by=by)
-    items = shown.nics_shown(found)
-    return _tagged(request, found, {"items": items, "total": len(items)})
+    return _listed(request, vm_id, lambda _vm, found: shown.nics_shown(found))
 
 
 @router.post(
@@ -280,11 +281,7 @@ def nic_detach(request: HttpRequest, vm_id: UUID, mac: MacPath, query: Query[Cha
 @problems(502, 503, 504)
 def device_list(request: HttpRequest, vm_id: UUID) -> HttpResponse:
     """Screens, small devices, and devices of the host: as `GET /vms/{id}/hardware` has them."""
-    by = actor_of(request)
-    vm = vm_get(vm_id, by=by)
-    found = services.hardware_read(vm=vm, by=by)
-    items = shown.others_shown(found)
-    return _tagged(request, found, {"items": items, "total": len(items)})
+    return _listed(request, vm_id, lambda _vm, found: shown.others_shown(found))
 
 
 @router.post(
